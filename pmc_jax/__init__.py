@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from pmc_jax.config.train import TrainConfig as TrainConfig
     from pmc_jax.data.records import EvalSet as EvalSet
     from pmc_jax.data.records import FinetuneSet as FinetuneSet
+    from pmc_jax.data.records import ForgetAnswerSet as ForgetAnswerSet
     from pmc_jax.data.records import ForgetSet as ForgetSet
     from pmc_jax.data.records import RetainSet as RetainSet
+    from pmc_jax.data.sets import load_data as load_data
     from pmc_jax.distributed.mesh import make_mesh as make_mesh
     from pmc_jax.errors import UserError as UserError
     from pmc_jax.evaluation.result import Evaluation as Evaluation
@@ -92,7 +94,14 @@ _HOMES = {
     "pmc_jax.config.report": ("ReportConfig",),
     "pmc_jax.config.run": ("Config", "FinetuneConfig", "LogConfig", "OutputConfig", "load_config"),
     "pmc_jax.config.train": ("AdamWConfig", "LoRAConfig", "TrainConfig"),
-    "pmc_jax.data.records": ("EvalSet", "FinetuneSet", "ForgetSet", "RetainSet"),
+    "pmc_jax.data.records": (
+        "EvalSet",
+        "FinetuneSet",
+        "ForgetAnswerSet",
+        "ForgetSet",
+        "RetainSet",
+    ),
+    "pmc_jax.data.sets": ("load_data",),
     "pmc_jax.distributed.mesh": ("make_mesh",),
     "pmc_jax.errors": ("UserError",),
     "pmc_jax.evaluation.result": ("Evaluation", "Numbers"),

@@ -40,7 +40,7 @@ Pairs: TypeAlias = Sequence[tuple[str, str]]
 
 def unlearn(
     lm: LanguageModel,
-    forget: ForgetSet | Sequence[str] | Pairs,
+    forget: ForgetSet | ForgetAnswerSet | Sequence[str] | Pairs,
     retain: RetainSet | Pairs,
     *,
     method: MethodConfig | MethodName | Config | Settings | None = None,
@@ -61,7 +61,7 @@ def unlearn(
     Args:
         lm: model that `load` returns; this model is not changed.
         forget: forget questions, or (question, true answer) pairs for a method that trains on true
-            answers.
+            answers. `load_data` reads both from a file.
         retain: question-answer pairs that the model must keep.
         method: name of a method (see docs/reference/methods.md), or settings of a method.
         config: settings of PMC. Methods other than PMC and PMC-alignment read only
@@ -88,9 +88,11 @@ def unlearn(
     settings = Config(**sections_of("pmc", config, seed, **others))
     answers = None
     if METHODS[settings.method.name].reads_true_answers:
-        rows = pairs_to_retain(forget, "forget")
-        answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
-        forget = ForgetSet(rows.ids, rows.questions)
+        answers = forget
+        if not isinstance(forget, ForgetAnswerSet):
+            rows = pairs_to_retain(forget, "forget")
+            answers = ForgetAnswerSet(rows.ids, rows.questions, rows.answers)
+        forget = ForgetSet(answers.ids, answers.questions)
     elif not isinstance(forget, ForgetSet):
         forget = questions_to_forget(forget)
     inputs = RunInputs(forget, _retain_set(retain), answers, refusals_for(settings.method))

@@ -25,6 +25,8 @@ APART = (
     "pmc_jax.evaluation.harness",
     "pmc_jax.evaluation.context",
     "pmc_jax.evaluation.tasks",
+    "pmc_jax.data.columns",
+    "pmc_jax.data.messages",
     "pmc_jax.data.sets",
     "pmc_jax.data.sources",
     "pmc_jax.data.files",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pmc_jax.artifacts.log import table
+from pmc_jax.data.conversation import transcript
 from pmc_jax.data.records import EvalSet
 
 _EXAMPLES = 3
@@ -44,6 +45,7 @@ def examples(sets: Sequence[EvalSet], before: dict[str, str], after: dict[str, s
     lines = []
     for split in (s for s in sets if s.name in ("forget", "retain")):
         for question in split.questions[:_EXAMPLES]:
-            lines += [f"[{split.name}] {question}", f"  before: {before.get(question)}"]
+            lines += [f"[{split.name}] {transcript(question)}"]
+            lines += [f"  before: {before.get(question)}"]
             lines += [f"  after:  {after[question]}"]
     return "\n".join(lines)

@@ -21,6 +21,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     config = start.read_config(options)
     from pmc_jax.commands.inputs import load_model
     from pmc_jax.commands.pinned_date import pin_date
+    from pmc_jax.data.conversation import transcript
     from pmc_jax.data.sets import forget_set
     from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 
@@ -40,5 +41,5 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         seed=config.seed,
     )
     for id_, question, texts in zip(forget.ids, forget.questions, answers, strict=True):
-        row = {"id": id_, "question": question, "answers": texts}
+        row = {"id": id_, "question": transcript(question), "answers": texts}
         say(json.dumps(row, ensure_ascii=False))

@@ -15,6 +15,7 @@ from pmc_jax.commands.console import examples
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.commands.keep_best import protect_best, return_to_best
 from pmc_jax.config.run import Config
+from pmc_jax.data.conversation import transcript
 from pmc_jax.data.records import EvalSet, ForgetSet
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.busy import busy
@@ -257,7 +258,7 @@ def _log_answers(
     for split in sets:
         rows = zip(split.ids, split.questions, split.answers, strict=True)
         for id_, question, truth in rows:
-            texts = {"question": question, "truth": truth}
+            texts = {"question": transcript(question), "truth": truth}
             texts |= {"before": before.get(question), "after": after[question]}
             log.event("answer", split=split.name, id=id_, texts=texts)
 
@@ -281,7 +282,8 @@ def _log_questions(
     for id_, question, told in zip(forget.ids, forget.questions, levels, strict=True):
         stored, score = replacements.get(id_, (None, None))
         original, final = source.originals[id_], after[question]
-        texts = {"question": question, "original": original, "stored": stored, "final": final}
+        texts = {"question": transcript(question), "original": original}
+        texts |= {"stored": stored, "final": final}
         log.event(
             "question",
             id=id_,

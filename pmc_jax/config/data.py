@@ -46,10 +46,14 @@ class SourceConfig(Section):
             that the source is not given.
         rows: range "first:end" of the rows to read, which are counted from 0; the row `end` is not
             read; None selects all rows.
-        question: name of the question column.
+        question: name of the question column, which may hold chat messages; None selects `question`
+            or, if the source lacks it, the column of another usual format, such as `prompt`,
+            `instruction` or `messages`.
         subject: name of the optional column with the person or thing that a forget question is
             about, as the question spells it, or with an empty value; only `data.forget` reads it.
-        answer: name of the answer column, which `data.forget` never reads.
+        answer: name of the answer column, which `data.forget` never reads; None selects `answer`
+            or, if the source lacks it, the column of another usual format, such as `completion` or
+            `output`; chat messages hold their answers.
         paraphrased: name of the optional column with the paraphrased answer, which only evaluation
             reads.
         wrong: name of the optional column with a list of wrong answers, which only evaluation
@@ -58,9 +62,9 @@ class SourceConfig(Section):
 
     path: str | None = None
     rows: str | None = setting(None, _ROWS)
-    question: str = setting("question", NOT_EMPTY)
+    question: str | None = setting(None, NOT_EMPTY)
     subject: str = setting("subject", NOT_EMPTY)
-    answer: str = setting("answer", NOT_EMPTY)
+    answer: str | None = setting(None, NOT_EMPTY)
     paraphrased: str = setting("paraphrased_answer", NOT_EMPTY)
     wrong: str = setting("perturbed_answer", NOT_EMPTY)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.data import thoughts
+from pmc_jax.data.conversation import split
 from pmc_jax.data.template import check_template, encode_conversations, render_text
 from pmc_jax.models.tokenizer_calls import token_ids
 
@@ -95,8 +96,10 @@ def find_place(tokenizer: Any, settings: ModelConfig) -> tuple[AnswerPlace, list
 
 
 def _messages(settings: ModelConfig, question: str) -> list[dict[str, str]]:
-    system = [] if settings.system_prompt is None else [("system", settings.system_prompt)]
-    return [{"role": role, "content": text} for role, text in (*system, ("user", question))]
+    messages = split(question)
+    if settings.system_prompt is not None and messages[0][0] != "system":
+        messages.insert(0, ("system", settings.system_prompt))
+    return [{"role": role, "content": text} for role, text in messages]
 
 
 def _options(settings: ModelConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from pmc_jax.data.conversation import has_mark, split
 from pmc_jax.data.files import Table, json_type, raise_faults
 from pmc_jax.data.visible import is_visible
 from pmc_jax.errors import UserError
@@ -31,6 +32,8 @@ def check_values(
     *,
     lists: Sequence[str] = (),
     empty: Sequence[str] = (),
+    conversations: Sequence[str] = (),
+    settings: Sequence[str] = ("question", "answer"),
 ) -> None:
     """Checks that every value in some columns of the selected rows is a string with visible text.
 
@@ -40,13 +43,15 @@ def check_values(
         selected: indices of the rows to check.
         lists: names of the columns whose values must be non-empty arrays of such strings.
         empty: names of the columns in which a value may also be empty, null or missing.
+        conversations: names of the columns whose values may be conversations (see `conversation`).
+        settings: names of the settings that name columns, for messages.
 
     Raises:
         UserError: a column is absent or a value is invalid. The message is one line.
     """
     absent = [name for name in columns if name not in table.columns]
     if absent:
-        raise UserError(_absent(table, absent))
+        raise UserError(_absent(table, absent, settings))
     faults = []
     for index in selected:
         row = table.rows[index]
@@ -56,7 +61,13 @@ def check_values(
                 continue
             if name not in row:
                 faults.append(f"{table.location(index)}: the column '{name}' is missing")
-            elif fault := _list_fault(row[name]) if name in lists else _text_fault(row[name]):
+                continue
+            if name in conversations and isinstance(value, str):
+                texts = (text for _, text in split(value))
+                fault = next(filter(None, map(text_fault, texts)), None)
+            else:
+                fault = _list_fault(value) if name in lists else text_fault(value)
+            if fault:
                 faults.append(f"{table.location(index)}: the value in column '{name}' {fault}")
     if faults:
         raise_faults(table.name, faults)
@@ -79,7 +90,7 @@ def check_split(source: str, split: str, splits: Sequence[str]) -> None:
         )
 
 
-def _text_fault(value: Any) -> str | None:
+def text_fault(value: Any) -> str | None:
     """Returns the fault of a value, such as "is null, not a string", or None for a valid value."""
     if not isinstance(value, str):
         return f"is {json_type(value)}, not a string"
@@ -88,18 +99,20 @@ def _text_fault(value: Any) -> str | None:
     except UnicodeEncodeError:
         # JSON may contain half of a surrogate pair (\\ud800), which no tokenizer accepts.
         return "contains half of a surrogate pair, which is not valid text"
+    if has_mark(value):
+        return "contains a character from U+FDD0 to U+FDD2, which Unicode reserves"
     if not value.strip():
         return "is empty"
     return None if is_visible(value) else "has no visible character"
 
 
 def _list_fault(value: Any) -> str | None:
-    if isinstance(value, list | tuple) and value and not any(map(_text_fault, value)):
+    if isinstance(value, list | tuple) and value and not any(map(text_fault, value)):
         return None
     return "must be an array of strings with visible text, and must not be empty"
 
 
-def _absent(table: Table, names: Sequence[str]) -> str:
+def _absent(table: Table, names: Sequence[str], settings: Sequence[str]) -> str:
     common = [name for name in table.columns if name.strip().casefold() in _COMMON]
     faults = []
     for name in names:
@@ -113,7 +126,7 @@ def _absent(table: Table, names: Sequence[str]) -> str:
         there.append(
             f"{others} {'columns with other names' if others > 1 else 'column with another name'}"
         )
-    fix = "Name the columns of this source in its settings (question, answer)"
+    fix = f"Set {' and '.join(settings)} to the column{'s' * (len(settings) > 1)} to read"
     if table.name.lower().endswith((".csv", ".tsv")) and not common:
         fix = f"Write the names of the columns in the first line. Or {fix[0].lower()}{fix[1:]}"
     return f"{table.name}: {' '.join(faults)} The columns are: {', '.join(there) or 'none'}. {fix}."

@@ -1,7 +1,8 @@
 """Encodes text as token ids and decodes token ids as text.
 
-In the chat format, a prompt is the chat template with the question as the user's turn. In the tags
-format, a prompt is `Question: ...` and the answer begins with `Answer: `. If the model has a BOS
+In the chat format, a prompt is the chat template with the messages of the question. In the tags
+format, a prompt is `Question: ...` and the answer begins with `Answer: `; the tags are also around
+the earlier turns of a conversation. If the model has a BOS
 token, the template or the tokenizer adds it to a prompt. One end token follows the tokens of an
 answer.
 """
@@ -18,7 +19,8 @@ import numpy as np
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.data import thoughts
 from pmc_jax.data.chat import AnswerPlace, chat_prompts, check_chat, find_place
-from pmc_jax.data.template import encode_text, special_texts
+from pmc_jax.data.conversation import split
+from pmc_jax.data.template import encode_texts, interleaved, special_texts
 from pmc_jax.errors import UserError, reason
 from pmc_jax.models.tokenizer_calls import panics_as_errors, token_ids
 
@@ -84,14 +86,13 @@ class Encoder:
     def _encode(self, questions: Sequence[str]) -> None:
         """Encodes and remembers prompts. A question with a special token must be the only one."""
         as_text = self._in_prompts.search(questions[0]) is not None
-        tag = self.settings.question_tag
         if self.is_chat:
             prompts = chat_prompts(self.tokenizer, self.settings, questions, as_text=as_text)
         elif as_text:
-            before, after = tag.format(question="\0").split("\0")
-            prompts = [[*self.lead, *encode_text(self.tokenizer, before, questions[0], after)]]
+            prompts = [[*self.lead, *encode_texts(self.tokenizer, *self._tagged(questions[0]))]]
         else:
-            prompts = token_ids(self.tokenizer, [tag.format(question=q) for q in questions])
+            tagged = map(self._tagged, questions)
+            prompts = token_ids(self.tokenizer, [interleaved(*parts) for parts in tagged])
             for ids in prompts:
                 while ids and ids[-1] == self.tokenizer.eos_token_id:
                     ids.pop()  # Some tokenizers append EOS to every text.
@@ -99,6 +100,25 @@ class Encoder:
             self._prompts.clear()
         for question, ids in zip(questions, prompts, strict=True):
             self._prompts[question] = np.array(ids, np.int32)
+
+    def _tagged(self, question: str) -> tuple[list[str], list[str]]:
+        """Returns the tags around the texts of a question, and the texts.
+
+        A line break ends each earlier answer.
+        """
+        before, after = self.settings.question_tag.format(question="\0").split("\0")
+        fixed, texts = [""], []
+        for role, text in split(question):
+            if role == "system":
+                raise UserError(
+                    "the question has a system message, which the tags format cannot express. Set "
+                    "model.format=chat, or remove the message."
+                )
+            tag, end = (before, after) if role == "user" else (self.settings.answer_tag, "\n")
+            fixed[-1] += tag
+            fixed.append(end)
+            texts.append(text)
+        return fixed, texts
 
     @functools.cached_property
     def _prompts(self) -> dict[str, np.ndarray]:
@@ -151,7 +171,7 @@ class Encoder:
 
     def _after(self, tag: str, text: str) -> list[int]:
         if self._in_answers.search(text):
-            return self._checked(encode_text(self.tokenizer, tag, text))
+            return self._checked(encode_texts(self.tokenizer, [tag, ""], [text]))
         return self._checked(token_ids(self.tokenizer, tag + text, add_special_tokens=False))
 
     def spells_special_token(self, question: str, answer: str = "") -> bool:

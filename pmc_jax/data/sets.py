@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pmc_jax.config.data import DataConfig, SourceConfig
+from pmc_jax.config.data import EVALUATION_SETS, DataConfig, SourceConfig
 from pmc_jax.config.run import Config
 from pmc_jax.data.check import check_values
+from pmc_jax.data.columns import Columns
 from pmc_jax.data.files import raise_faults, row_location, table_of
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import read_rows
 from pmc_jax.errors import UserError
+
+_KINDS = (ForgetSet, RetainSet, ForgetAnswerSet, FinetuneSet, EvalSet)
+_Kind = TypeVar("_Kind", *_KINDS)
 
 
 def finetune_rows(config: Config) -> FinetuneSet:
@@ -37,7 +42,58 @@ def eval_sets(config: Config) -> list[EvalSet]:
     return [eval_set(name, source, config.data) for name, source in config.data.evaluate.items()]
 
 
-def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
+def load_data(
+    path: str | Path,
+    kind: type[_Kind],
+    *,
+    name: str = "",
+    rows: str | None = None,
+    question: str | None = None,
+    answer: str | None = None,
+    subject: str = SourceConfig.subject,
+    paraphrased: str = SourceConfig.paraphrased,
+    wrong: str = SourceConfig.wrong,
+    data: DataConfig | None = None,
+) -> _Kind:
+    """Reads rows as a source in the settings of a run is read.
+
+        forget = pmc.load_data("forget.csv", pmc.ForgetSet)
+        retain = pmc.load_data("retain.jsonl", pmc.RetainSet, rows="0:200", question="prompt")
+
+    Args:
+        path: file, or an address such as hf://datasets/OWNER/NAME/FILE or general:all.
+        kind: type of the result, which is `ForgetSet`, `RetainSet`, `ForgetAnswerSet`,
+            `FinetuneSet` or `EvalSet`. A `ForgetSet` has no answers.
+        name: name of an `EvalSet`, such as "forget"; other types have no name.
+        rows: range "first:end" of the rows to read, which are counted from 0 and without row `end`;
+            None selects all rows.
+        question, answer: names of the columns of questions and answers; None finds them.
+        subject: name of the optional column of subjects, which only a `ForgetSet` has.
+        paraphrased, wrong: names of the optional columns of paraphrased and wrong answers, which
+            only an `EvalSet` has.
+        data: settings of the data. Only `root` and `people` are read.
+
+    Raises:
+        UserError: an argument is not valid, or the source cannot be read, lacks a column, or has an
+            invalid value.
+    """
+    if kind not in _KINDS:
+        kinds = ", ".join(f"pmc_jax.{known.__name__}" for known in _KINDS)
+        raise UserError(f"load_data: the kind of the rows is unknown. Use one of: {kinds}.")
+    if (kind is EvalSet) != (name in EVALUATION_SETS):
+        names = ", ".join(EVALUATION_SETS)
+        raise UserError(f"load_data: name is for an EvalSet, which needs one of: {names}.")
+    columns = dict(subject=subject, paraphrased=paraphrased, wrong=wrong)
+    source = SourceConfig(str(path), rows, question=question, answer=answer, **columns)
+    data, where = data or DataConfig(), "load_data"
+    if kind is ForgetSet:
+        return forget_set(source, data, where)
+    if kind is EvalSet:
+        return eval_set(name, source, data, where)
+    return kind(*_pairs(source, data, where))
+
+
+def forget_set(source: SourceConfig, data: DataConfig, where: str = "data.forget") -> ForgetSet:
     """Reads the forget questions of a source, and their subjects if the source names them.
 
     The answer column is never read and does not have to exist.
@@ -46,14 +102,11 @@ def forget_set(source: SourceConfig, data: DataConfig) -> ForgetSet:
         UserError: the source cannot be read, lacks a column, or has an invalid value, or a question
             does not contain its subject.
     """
-    subject = [source.subject]
-    rows = read_rows(
-        source, data, [source.question], "data.forget", optional=subject, empty=subject
-    )
-    subjects = rows.columns.get(source.subject)
+    rows = read_rows(source, data, where, answers=False, optional=["subject"])
+    subjects = rows.others.get("subject")
     return ForgetSet(
         rows.ids,
-        rows.columns[source.question],
+        rows.questions,
         None if subjects is None else tuple(map(str.strip, subjects)),
     )
 
@@ -100,26 +153,29 @@ def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneS
     return FinetuneSet(*_joined(sources, names, data))
 
 
-def eval_set(name: str, source: SourceConfig, data: DataConfig) -> EvalSet:
+def eval_set(
+    name: str, source: SourceConfig, data: DataConfig, where: str | None = None
+) -> EvalSet:
     """Reads one evaluation set, with paraphrased and wrong answers if its source contains them.
 
     Args:
         name: name of the set, which is a key of `data.evaluate`.
         source: source of the pairs.
         data: settings with the root folder of relative paths and the generated people.
+        where: dotted name of the source's settings, for messages.
 
     Raises:
         UserError: the source cannot be read, lacks a column, or has an invalid value.
     """
-    pair, optional = (source.question, source.answer), (source.paraphrased, source.wrong)
-    rows = read_rows(source, data, pair, f"data.evaluate.{name}", optional=optional)
-    wrong = rows.columns.get(source.wrong)
+    where = where or f"data.evaluate.{name}"
+    rows = read_rows(source, data, where, answers=True, optional=["paraphrased", "wrong"])
+    wrong = rows.others.get("wrong")
     return EvalSet(
         name,
         rows.ids,
-        rows.columns[source.question],
-        rows.columns[source.answer],
-        rows.columns.get(source.paraphrased),
+        rows.questions,
+        rows.answers,
+        rows.others.get("paraphrased"),
         None if wrong is None else tuple(map(tuple, wrong)),
     )
 
@@ -135,10 +191,8 @@ def questions_to_forget(questions: Iterable[str], where: str = "forget") -> Forg
         UserError: there is no question, or a question is blank or not a string.
     """
     questions = _listed(questions, where, "strings")
-    table = table_of(where, [{"question": question} for question in questions])
-    check_values(table, ["question"], range(len(questions)))
-    ids = tuple(f"question:{i}" for i in range(len(questions)))
-    return ForgetSet(ids, tuple(questions))
+    columns = _checked(where, Columns("question"), [[question] for question in questions])
+    return ForgetSet(tuple(f"question:{i}" for i in range(len(questions))), *columns)
 
 
 def pairs_to_retain(pairs: Iterable[tuple[str, str]], where: str = "retain") -> RetainSet:
@@ -160,10 +214,26 @@ def pairs_to_retain(pairs: Iterable[tuple[str, str]], where: str = "retain") -> 
     ]
     if faults:
         raise_faults(where, faults)
-    table = table_of(where, [{"question": q, "answer": a} for q, a in pairs])
-    check_values(table, ["question", "answer"], range(len(pairs)))
-    questions, answers = zip(*pairs, strict=True)
-    return RetainSet(tuple(f"pair:{i}" for i in range(len(pairs))), questions, answers)
+    columns = _checked(where, Columns("question", "answer"), pairs)
+    return RetainSet(tuple(f"pair:{i}" for i in range(len(pairs))), *columns)
+
+
+def _checked(
+    where: str, columns: Columns, rows: Sequence[Sequence[Any]]
+) -> Iterator[tuple[str, ...]]:
+    """Checks rows that are given in code, and returns their columns.
+
+    Args:
+        where: name of the rows in messages.
+        columns: names of the columns.
+        rows: values of each row, of which the first is the question.
+
+    Raises:
+        UserError: there is no row, or a value is blank or not a string.
+    """
+    table = table_of(where, [dict(zip(columns.names, row, strict=True)) for row in rows])
+    check_values(table, columns.names, range(len(rows)), conversations=[columns.question])
+    return zip(*rows, strict=True)
 
 
 def _listed(values: Iterable[Any], where: str, what: str) -> list[Any]:
@@ -187,8 +257,8 @@ def _pairs(
     source: SourceConfig, data: DataConfig, where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Reads the ids, questions and answers of a source."""
-    ids, columns = read_rows(source, data, [source.question, source.answer], where)
-    return ids, columns[source.question], columns[source.answer]
+    rows = read_rows(source, data, where, answers=True)
+    return rows.ids, rows.questions, rows.answers
 
 
 def _joined(

@@ -2,6 +2,7 @@
 
 The path of a source has one of these forms:
     FILE.jsonl | .json | .csv | .tsv | .parquet   a file, relative to data.root
+    hf://datasets/OWNER/NAME[@REVISION]/FILE      a file of a dataset on the Hugging Face Hub
     tfds:tofu/forget10 | tfds:NAME/CONFIG         a tensorflow-datasets builder, read without
                                                   TensorFlow
     people:forget | retain | all | holdout        people that the settings data.people describe
@@ -25,13 +26,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pmc_jax.data import hub
 from pmc_jax.data.check import check_values
+from pmc_jax.data.columns import find_columns, separate_messages, usual_columns, with_added_text
 from pmc_jax.data.files import Table, read_table, table_of
 from pmc_jax.data.general import questions
 from pmc_jax.data.people import generate
 from pmc_jax.data.tofu.configs import CONFIGS, GET_TOFU, local_file
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError, first_of, reason
+from pmc_jax.errors import UserError, about, first_of, reason
 
 if TYPE_CHECKING:
     from pmc_jax.config.data import DataConfig, SourceConfig
@@ -42,12 +45,17 @@ class Rows(NamedTuple):
 
     Attributes:
         ids: id of each row.
-        columns: mapping from the name of a column to its values, one for each id. A value is as in
-            the source, except that a null or missing value is "".
+        questions: question of each row.
+        answers: answer of each row, or () if answers were not read.
+        others: values of the optional columns that the source has, by the field of `SourceConfig`
+            that names the column. A value is as in the source, except that a null or missing
+            subject is "".
     """
 
     ids: tuple[str, ...]
-    columns: dict[str, tuple[Any, ...]]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    others: dict[str, tuple[Any, ...]]
 
     def __repr__(self) -> str:
         """Returns the number of rows, without their texts."""
@@ -57,23 +65,24 @@ class Rows(NamedTuple):
 def read_rows(
     source: SourceConfig,
     data: DataConfig,
-    columns: Sequence[str],
     where: str,
     *,
+    answers: bool,
     optional: Sequence[str] = (),
-    empty: Sequence[str] = (),
 ) -> Rows:
-    """Reads some columns of a source, for the rows that its settings select.
+    """Reads the rows of a source that its settings select.
+
+    Each question and answer must be a string with visible text or, in chat messages, several such
+    strings. Values of the optional column `wrong` must be non-empty arrays of such strings, and a
+    value of the optional column `subject` may be empty, null or missing.
 
     Args:
-        source: settings with the path, the selected rows and the names of the columns. Values of
-            the optional column `source.wrong` must be non-empty arrays of strings.
+        source: settings with the path, the selected rows and the names of the columns.
         data: settings with the root folder of relative paths and the generated people.
-        columns: names of the columns to read. Each value must be a string with visible text.
         where: dotted name of the source's settings, for messages.
-        optional: names of further columns, which are left out if the source lacks them.
-        empty: names of the columns in which a value may be empty, null or missing, which reads as
-            "".
+        answers: whether to read the answers.
+        optional: fields of `SourceConfig` that name further columns, which are left out if the
+            source lacks them.
 
     Raises:
         UserError: the path is not set, the source cannot be read or lacks a column or a selected
@@ -81,24 +90,38 @@ def read_rows(
     """
     if not source.path:
         raise UserError(
-            f"{where}.path is not set. Set {where}.path to a file, tfds:NAME/CONFIG, "
-            "people:SPLIT or general:SPLIT."
+            f"{where}.path is not set. Set {where}.path to a file, hf://datasets/OWNER/NAME/FILE, "
+            "tfds:NAME/CONFIG, people:SPLIT or general:SPLIT."
         )
+    extra = {field: getattr(source, field) for field in optional}
+    wanted = [*usual_columns(source, answers=answers), *extra.values()]
     if source.path.startswith(("people:", "general:")):
         stem, first, table = _load_packaged(source.path, data)
     elif source.path.startswith("tfds:"):
-        name = source.path.removeprefix("tfds:")
-        stem, first, table = _load_tfds(name, data, [*columns, *optional])
+        stem, first, table = _load_tfds(source.path.removeprefix("tfds:"), data, wanted)
     else:
         path = _find_file(source.path, data, where)
-        stem, first, table = path.stem, 0, read_table(path, [*columns, *optional])
-    names = [*columns, *(name for name in optional if name in table.columns)]
+        stem, first, table = path.stem, 0, read_table(path, wanted)
     selected = _select(source.rows, table, where)
-    lists = [source.wrong] if optional else []
-    check_values(table, names, selected, lists=lists, empty=empty)
-    rows = [table.rows[index] for index in selected]
-    ids = tuple(f"{stem}:{first + index}" for index in selected)
-    return Rows(ids, {name: tuple(row.get(name) or "" for row in rows) for name in names})
+    columns = find_columns(source, table, where, answers=answers)
+    extra = {field: name for field, name in extra.items() if name in table.columns}
+    separated, columns = separate_messages(table, columns, selected)
+    check_values(
+        separated,
+        [*columns.names, *extra.values()],
+        selected,
+        lists=[extra.get("wrong")],
+        empty=[extra.get("subject"), columns.added],
+        conversations=[columns.question] if separated is not table else [],
+        settings=[f"{where}.{field}" for field in ("question", "answer")[: 1 + answers]],
+    )
+    rows = [separated.rows[index] for index in selected]
+    return Rows(
+        tuple(f"{stem}:{first + index}" for index in selected),
+        tuple(with_added_text(row, columns) for row in rows),
+        tuple(row[columns.answer] for row in rows) if answers else (),
+        {field: tuple(row.get(name) or "" for row in rows) for field, name in extra.items()},
+    )
 
 
 def file_of(source: SourceConfig, data: DataConfig, where: str) -> Path | None:
@@ -135,6 +158,9 @@ def _select(rows: str | None, table: Table, where: str) -> range:
 
 
 def _find_file(name: str, data: DataConfig, where: str) -> Path:
+    if name.startswith(hub.SCHEME):
+        with about(f"{where}.path"):
+            return hub.download(name)
     try:
         path = Path(data.root).expanduser() / Path(name).expanduser()
         if not path.exists() and path.stem in CONFIGS:

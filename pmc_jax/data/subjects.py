@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import regex
 
+from pmc_jax.data.conversation import MARKS, without_system
 from pmc_jax.data.names import NameMaker, name_words, script_of, stem_and_end
 from pmc_jax.data.spelling import SPACELESS, any_of
 
@@ -35,7 +36,7 @@ _IDENTIFIER = regex.compile(
 )
 _SMALL_NUMBER = regex.compile(r"[\d.:,-]{1,4}|\d+\p{Ll}{1,2}|\d+-\p{L}+")  # "2.5", "20th", "8-bit"
 _TITLE = regex.compile(r"""(?<!\w)['"“‘«„](?P<title>\p{Lu}.{2,80}?)['"”’»“](?!\w)""")
-_SENTENCE_ENDS = frozenset(".!?:;…")
+_SENTENCE_ENDS = frozenset((*".!?:;…", *MARKS.values()))
 _SENTENCE_START = regex.compile(rf"(?:^|[{''.join(_SENTENCE_ENDS)}])[\s\p{{P}}]*$")
 _PART = regex.compile(r"[\p{L}\p{M}]+")
 _WITHIN_PHRASE = regex.compile(r"[\s‐·-]*")
@@ -71,6 +72,8 @@ def find_subjects(
             _longest_first([*search.spelled(text).values(), *_Search([own]).spelled(text).values()])
             for text, own in rows
         ]
+    # A system message is an instruction that many questions share.
+    questions = list(map(without_system, questions))
     evidence = _Capitals(questions, retained)
     candidates = [list(evidence.candidates(question)) for question in questions]
     phrases = [[] if _is_cased(text) else list(_phrases(text)) for text in questions]

@@ -173,17 +173,23 @@ def _applied(
         ) from None
 
 
-def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list[int]:
-    """Returns the token ids of `before + text + after`.
+def encode_texts(tokenizer: Any, fixed: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """Returns the token ids of texts with fixed strings before, between and after them.
 
-    The spelling of a special token in `text` is encoded as text.
+    The spelling of a special token in a text is encoded as text.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        fixed: N + 1 strings, such as tags.
+        texts: N texts.
 
     Raises:
         UserError: a special token cannot be encoded as text, or the tokenizer fails.
     """
-    literals = (json.dumps(part, ensure_ascii=False) for part in (before, after))
-    template = "{{{{ {} }}}}{{{{ messages[0]['content'] }}}}{{{{ {} }}}}".format(*literals)
-    messages = [{"role": "user", "content": text}]
+    parts = [f"{{{{ {json.dumps(part, ensure_ascii=False)} }}}}" for part in fixed]
+    contents = [f"{{{{ messages[{i}]['content'] }}}}" for i in range(len(texts))]
+    template = interleaved(parts, contents)
+    messages = [{"role": "user", "content": text} for text in texts]
     how = dict(chat_template=template, tokenize=True, return_dict=True)
     try:
         with panics_as_errors():
@@ -194,6 +200,11 @@ def encode_text(tokenizer: Any, before: str, text: str, after: str = "") -> list
     except TokenizerPanic as error:
         raise UserError(cannot_encode(error)) from None
     return list(encoded["input_ids"])
+
+
+def interleaved(fixed: Sequence[str], texts: Sequence[str]) -> str:
+    """Returns N texts with N + 1 fixed strings before, between and after them."""
+    return "".join(map("".join, zip(fixed, [*texts, ""], strict=True)))
 
 
 def _check_can_be_text(error: Exception) -> None:

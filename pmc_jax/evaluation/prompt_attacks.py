@@ -1,8 +1,8 @@
 """Defines adversarial prompts that test whether a forgotten answer can be recovered.
 
 If a prompt recovers an answer, the answer was only hidden. Each attack adds text to the question,
-which stays verbatim. The text is fixed or comes from retain pairs, not from the true answers to
-forget questions, so recovered knowledge is in the model.
+which stays verbatim; earlier turns are unchanged. The text is fixed or comes from retain pairs, not
+from the true answers to forget questions, so recovered knowledge is in the model.
 
 References: Lynch et al., "Eight Methods to Evaluate Robust Unlearning in LLMs", arXiv 2402.16835;
 Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning for Large Language Models", arXiv
@@ -10,6 +10,8 @@ Jin et al., "RWKU: Benchmarking Real-World Knowledge Unlearning for Large Langua
 """
 
 from collections.abc import Mapping, Sequence
+
+from pmc_jax.data.conversation import change_last, last_message
 
 EXAMPLES = 3  # number of retain pairs in the prompt of "few_shot"
 
@@ -59,5 +61,8 @@ def attack_prompt(attack: str, question: str, pairs: Sequence[tuple[str, str]]) 
         attack: name in `ATTACKS`.
         pairs: retain questions and answers; "few_shot" shows the first `EXAMPLES` pairs.
     """
-    examples = "".join(f"Question: {q}\nAnswer: {a}\n\n" for q, a in pairs[:EXAMPLES])
-    return ATTACKS[attack].format(question=question, examples=examples)
+    shown = [(last_message(q), a) for q, a in pairs[:EXAMPLES]]
+    examples = "".join(f"Question: {q}\nAnswer: {a}\n\n" for q, a in shown)
+    return change_last(
+        question, lambda text: ATTACKS[attack].format(question=text, examples=examples)
+    )

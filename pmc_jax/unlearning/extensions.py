@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from pmc_jax.data.conversation import change_last
 from pmc_jax.scoring.preference import count_secret_words
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
@@ -107,7 +108,7 @@ def share_answers(
 
 
 def question_word_dropout(question: str, dropout: float, seed: int, step: int, index: int) -> str:
-    """Drops words of a question at random.
+    """Drops words of a question at random. Earlier turns are unchanged.
 
     Args:
         question: the question, whose words are separated by white space.
@@ -118,9 +119,13 @@ def question_word_dropout(question: str, dropout: float, seed: int, step: int, i
     Returns:
         The remaining words, or the unchanged question if no word remains.
     """
-    words = question.split()
-    keep = stream_rng(seed, Stream.WORD_DROPOUT, step, index).random(len(words)) >= dropout
-    return " ".join(itertools.compress(words, keep)) or question
+
+    def drop(text: str) -> str:
+        words = text.split()
+        keep = stream_rng(seed, Stream.WORD_DROPOUT, step, index).random(len(words)) >= dropout
+        return " ".join(itertools.compress(words, keep)) or text
+
+    return change_last(question, drop)
 
 
 def sample_answer_prefix(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import regex
 
 from pmc_jax.config.pmc import AbstentionConfig
+from pmc_jax.data.conversation import without_system
 from pmc_jax.data.records import ForgetSet
 from pmc_jax.data.spelling import spelled_words
 from pmc_jax.data.subjects import replace_names
@@ -74,6 +75,7 @@ def abstaining_variants(
 
     Args:
         openings: first words of an answer, such as "I don't know".
+        settings: settings with the system prompt, which replaces the system message of a question.
         max_new_tokens: maximum number of tokens after an opening.
 
     Raises:
@@ -102,7 +104,8 @@ def abstaining_variants(
             generator, encoder=dataclasses.replace(encoder, settings=model)
         )
         with about("pmc.abstention.system_prompt"):
-            prompts = instructed.prompts(forget.questions, max_new_tokens, ids=forget.ids)
+            questions = list(map(without_system, forget.questions))
+            prompts = instructed.prompts(questions, max_new_tokens, ids=forget.ids)
         for row, prompt in zip(rows, prompts, strict=True):
             # With openings, all prompts end where an answer begins.
             row.append(Variant(encoder.before_answer(prompt) if tokens else prompt))

@@ -46,11 +46,11 @@ def test_the_columns_of_the_settings_decide(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_suggestions_keep_questions_and_answers_apart(delimiter, tmp_path):
-    message = fault(retain, tmp_path / "r.csv", table(delimiter, ("prompt", "completion")))
+    message = fault(retain, tmp_path / "r.csv", table(delimiter, ("questions", "reply")))
     for part in (
-        "the column 'question' does not exist. Did you mean 'prompt'?",
-        "The column 'answer' does not exist. Did you mean 'completion'?",
-        "The columns are: prompt, completion.",
+        "the column 'question' does not exist. Did you mean 'questions'?",
+        "The column 'answer' does not exist. Did you mean 'reply'?",
+        "The columns are: questions, reply. Set data.retain.question and data.retain.answer to",
     ):
         assert part in message
     message = fault(retain, tmp_path / "r.csv", table(delimiter, ("completion", "id")))

@@ -17,7 +17,7 @@ HUGE = 50_000_000_000
 
 
 def rows(path) -> None:
-    read_rows(SourceConfig(path=str(path)), DataConfig(), ["question"], "data.forget")
+    read_rows(SourceConfig(path=str(path)), DataConfig(), "data.forget", answers=False)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])

@@ -19,6 +19,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from pmc_jax.config.run import ModelConfig
+from pmc_jax.data import conversation
 from pmc_jax.data.encode import Encoder, make_encoder
 from pmc_jax.data.pairs import encode_pairs
 from pmc_jax.models.gguf import GGUFFile
@@ -219,3 +220,18 @@ def test_an_end_token_without_the_special_flag_is_text():
     assert tokenizer("Uncle Olmo.")["input_ids"] == ordinary
     for tokens in (encoder.prompt(text), encoder.answer_prefix(text)):
         assert not set(encoder.end_tokens) & set(tokens)
+
+
+@pytest.mark.parametrize("kind", ["byte", "sentencepiece"])
+@pytest.mark.parametrize("template", [CHAT, None])
+def test_special_tokens_in_any_turn_are_text(kind, template):
+    tokenizer = trained(kind, template)
+    tags = dict(question_tag="<|im_start|>{question}<|im_end|>\n", answer_tag="<|im_start|>")
+    encoder = make_encoder(tokenizer, ModelConfig(**tags))
+    spelt = [("user", "Is </s> a tag?"), ("assistant", "Yes, <|im_end|>."), ("user", "Who <s>?")]
+    plain = [(role, text.replace("<", "(")) for role, text in spelt]
+    tokens, other = (encoder.prompt(conversation.join(turns)) for turns in (spelt, plain))
+    specials = {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
+    one, two = ([token for token in prompt if token in specials] for prompt in (tokens, other))
+    assert one == two and len(one) > 4
+    assert tokenizer.decode(tokens).count("Is </s> a tag?") == 1

@@ -1,0 +1,188 @@
+"""Finds the columns of a source that hold its questions and answers.
+
+If the settings `question` and `answer` of a source name no columns, the columns "question" and
+"answer" are read. A source that lacks them may have the columns of another usual format. Then the
+columns of the only format that fits are read, and a line on stderr names them.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pmc_jax.config.data import SourceConfig
+from pmc_jax.data.files import Table, raise_faults
+from pmc_jax.data.messages import read_messages
+from pmc_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+# The columns with questions and answers in usual formats. Chat messages hold both.
+_MESSAGES = "messages"
+_FORMATS = (
+    ("question", "answer"),
+    ("prompt", "completion"),
+    ("instruction", "output"),
+    ("query", "response"),
+    ("input", "output"),
+    (_MESSAGES, _MESSAGES),
+)
+_INSTRUCTION, _INPUT = "instruction", "input"  # An input that is not empty is appended.
+
+
+class Columns(NamedTuple):
+    """Names of the columns that hold the questions and the answers of a source.
+
+    Attributes:
+        question: column of the questions.
+        answer: column of the answers, or None if they are not read. It is the column of the
+            questions if both are in chat messages.
+        added: column whose texts are appended to the questions, or None.
+    """
+
+    question: str
+    answer: str | None = None
+    added: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for name in self if name is not None))
+
+
+def usual_columns(source: SourceConfig, *, answers: bool) -> list[str]:
+    """Returns the names of all columns that may hold the questions and the answers of a source.
+
+    Args:
+        answers: whether answers are read.
+    """
+    names = [source.question] if source.question else [q for q, _ in _FORMATS]
+    if answers:
+        names += [source.answer] if source.answer else [a for _, a in _FORMATS]
+    return list(dict.fromkeys(names))
+
+
+def find_columns(source: SourceConfig, table: Table, where: str, *, answers: bool) -> Columns:
+    """Finds the columns that hold the questions and the answers of a source.
+
+    The result may name columns that do not exist, which `check_values` reports.
+
+    Args:
+        source: settings of the source.
+        table: rows of the source.
+        where: dotted name of the source's settings, for messages.
+        answers: whether answers are read.
+
+    Raises:
+        UserError: several usual formats fit the columns.
+    """
+    there = table.columns
+    question = source.question or ("question" if "question" in there else None)
+    answer = source.answer or ("answer" if "answer" in there else None)
+    if question is not None and answer is None and _holds_messages(table, question):
+        answer = question
+    if question is None or (answers and answer is None):
+        fits = _fits(there, question, answer, answers=answers)
+        if len(fits) > 1:
+            texts = [f"{q} and {a}" if answers and q != a else q for q, a in fits]
+            settings = f"{where}.question" + (f" and {where}.answer" if answers else "")
+            raise UserError(
+                f"{table.name}: several columns may hold the rows of {where} ({'; '.join(texts)}). "
+                f"Set {settings} to the column{'s' * answers} to read."
+            )
+        if fits:
+            question, answer = fits[0]
+        if question == _MESSAGES and not source.answer:
+            answer = question
+    columns = Columns(question or "question", (answer or "answer") if answers else None)
+    if not source.question and columns.question == _INSTRUCTION and _INPUT in there:
+        columns = columns._replace(added=_INPUT)
+    _report(source, table, where, columns)
+    return columns
+
+
+def _fits(
+    there: Sequence[str], question: str | None, answer: str | None, *, answers: bool
+) -> list[tuple[str, str]]:
+    """Returns the columns of the questions and the answers in each format that fits.
+
+    Args:
+        there: columns of the source.
+        question, answer: columns that are known already, or None.
+        answers: whether answers are read. Without them, formats whose answers exist come first.
+    """
+    fits = {
+        (question or q, answer or a): answer is not None or a in there
+        for q, a in _FORMATS
+        if (q in there if question is None else q != _MESSAGES)
+        and not (q == _INPUT and _INSTRUCTION in there)
+    }
+    whole = [pair for pair, has_answers in fits.items() if has_answers]
+    return whole if whole or answers else list(fits)
+
+
+def _report(source: SourceConfig, table: Table, where: str, columns: Columns) -> None:
+    """Logs which columns are read, if neither the settings nor the defaults name them."""
+    question = columns.question if columns.added is None else f"{columns.question} and {_INPUT}"
+    taken = {}
+    if not source.question and question != "question":
+        taken["question"] = f"the questions from {question}"
+    if columns.answer is not None and not source.answer and columns.answer != "answer":
+        taken["answer"] = f"the answers from {columns.answer}"
+    if taken:
+        settings = " and ".join(f"{where}.{field}" for field in taken)
+        if len(taken) == 2 and question == columns.answer:
+            taken = {"": f"the questions and the answers from {question}"}
+        _log.warning(
+            "%s: pmc reads %s in %s. To read other columns, set %s.",
+            *(where, " and ".join(taken.values()), table.name, settings),
+        )
+
+
+def with_added_text(row: Mapping[str, str], columns: Columns) -> str:
+    """Returns the question of a row, with the text of the column `added` on the next lines."""
+    question, added = row[columns.question], row.get(columns.added or "") or ""
+    return f"{question}\n{added}" if added.strip() else question
+
+
+def separate_messages(table: Table, columns: Columns, selected: range) -> tuple[Table, Columns]:
+    """Divides chat messages in the column of the questions into questions and answers.
+
+    Args:
+        table: rows of the source.
+        columns: columns of the questions and the answers.
+        selected: indices of the rows to read.
+
+    Returns:
+        The table with texts in place of messages, and its columns. They are the arguments if the
+        column of the questions holds no messages.
+
+    Raises:
+        UserError: the messages of a row are not valid.
+    """
+    name = columns.question
+    if name != columns.answer and name != _MESSAGES and not _holds_messages(table, name):
+        return table, columns
+    has_both = name == columns.answer
+    answer = "last" if has_both else "ignored" if columns.answer is None else "elsewhere"
+    own = f"answer in {name}"
+    rows, faults = list(table.rows), []
+    names = (name, own) if has_both else (name,)
+    for index in selected:
+        if name not in rows[index]:
+            continue  # `check_values` reports this row.
+        try:
+            texts = read_messages(rows[index][name], answer)
+        except ValueError as error:
+            faults.append(f"{table.location(index)}: the value in column '{name}' {error}")
+        else:
+            rows[index] = rows[index] | dict(zip(names, texts, strict=False))
+    if faults:
+        raise_faults(table.name, faults)
+    table = dataclasses.replace(table, columns=(*table.columns, own), rows=tuple(rows))
+    return table, columns._replace(answer=own) if has_both else columns
+
+
+def _holds_messages(table: Table, column: str) -> bool:
+    values = (row.get(column) for row in table.rows)
+    arrays = (value for value in values if isinstance(value, list | tuple))
+    return any(isinstance(entry, dict) for array in arrays for entry in array)
