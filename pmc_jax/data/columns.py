@@ -7,12 +7,13 @@ columns of the only format that fits are read, and a line on stderr names them.
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from pmc_jax.config.data import SourceConfig
 from pmc_jax.data.files import Table, raise_faults
-from pmc_jax.data.messages import read_messages
+from pmc_jax.data.messages import answer_of, question_of
 from pmc_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -113,8 +114,7 @@ def _fits(
     fits = {
         (question or q, answer or a): answer is not None or a in there
         for q, a in _FORMATS
-        if (q in there if question is None else q != _MESSAGES)
-        and not (q == _INPUT and _INSTRUCTION in there)
+        if (question is not None or q in there) and not (q == _INPUT and _INSTRUCTION in there)
     }
     whole = [pair for pair, has_answers in fits.items() if has_answers]
     return whole if whole or answers else list(fits)
@@ -145,7 +145,7 @@ def with_added_text(row: Mapping[str, str], columns: Columns) -> str:
 
 
 def separate_messages(table: Table, columns: Columns, selected: range) -> tuple[Table, Columns]:
-    """Divides chat messages in the column of the questions into questions and answers.
+    """Divides chat messages into questions and answers.
 
     Args:
         table: rows of the source.
@@ -153,33 +153,38 @@ def separate_messages(table: Table, columns: Columns, selected: range) -> tuple[
         selected: indices of the rows to read.
 
     Returns:
-        The table with texts in place of messages, and its columns. They are the arguments if the
-        column of the questions holds no messages.
+        The table with texts in place of messages, and its columns. They are the arguments if no
+        column holds messages.
 
     Raises:
         UserError: the messages of a row are not valid.
     """
-    name = columns.question
-    if name != columns.answer and name != _MESSAGES and not _holds_messages(table, name):
+    question, answer = columns.question, columns.answer
+    readers: list[tuple[str, str, Callable[[Any], str]]] = []  # (column, new column, reader)
+    if question in (answer, _MESSAGES) or _holds_messages(table, question):
+        may_end = {None: True, question: True}.get(answer, False)
+        readers.append((question, question, partial(question_of, may_have_answer=may_end)))
+    if answer is not None and (question == answer or _holds_messages(table, answer)):
+        columns = columns._replace(answer=f"answer in {answer}")
+        readers.append((answer, columns.answer, answer_of))
+    if not readers:
         return table, columns
-    has_both = name == columns.answer
-    answer = "last" if has_both else "ignored" if columns.answer is None else "elsewhere"
-    own = f"answer in {name}"
     rows, faults = list(table.rows), []
-    names = (name, own) if has_both else (name,)
     for index in selected:
-        if name not in rows[index]:
-            continue  # `check_values` reports this row.
-        try:
-            texts = read_messages(rows[index][name], answer)
-        except ValueError as error:
-            faults.append(f"{table.location(index)}: the value in column '{name}' {error}")
-        else:
-            rows[index] = rows[index] | dict(zip(names, texts, strict=False))
+        texts = {}
+        for column, new, reader in readers:
+            if column in rows[index]:  # `check_values` reports a missing column.
+                try:
+                    texts[new] = reader(rows[index][column])
+                except ValueError as error:
+                    fault = f"the value in column '{column}' {error}"
+                    faults.append(f"{table.location(index)}: {fault}")
+                    break
+        rows[index] = rows[index] | texts
     if faults:
         raise_faults(table.name, faults)
-    table = dataclasses.replace(table, columns=(*table.columns, own), rows=tuple(rows))
-    return table, columns._replace(answer=own) if has_both else columns
+    names = dict.fromkeys((*table.columns, *columns.names))
+    return dataclasses.replace(table, columns=tuple(names), rows=tuple(rows)), columns
 
 
 def _holds_messages(table: Table, column: str) -> bool:

@@ -17,23 +17,17 @@ from pmc_jax.data.conversation import MARKS, join
 from pmc_jax.data.files import json_type
 
 
-def read_messages(value: Any, answer: str) -> tuple[str, str]:
-    """Returns the question and the answer of one row.
+def question_of(value: Any, *, may_have_answer: bool) -> str:
+    """Returns the question in messages, as `conversation.join` returns it.
 
     Args:
         value: an array of messages.
-        answer: "last" if the last message must be the answer, "ignored" if it may be an answer,
-            which is left out, or "elsewhere" if it must be the question.
-
-    Returns:
-        The question, as `conversation.join` returns it, and the answer or "".
+        may_have_answer: whether the last message may be the answer, which is left out.
 
     Raises:
         ValueError: the messages are not valid. The text continues a sentence about the value.
     """
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"is {json_type(value)}, not an array of messages")
-    messages = [_message(value[i], f"message {i + 1} of {len(value)}") for i in range(len(value))]
+    messages = _read(value)
     roles = [role for role, _ in messages]
     if "user" not in roles:
         raise ValueError("has no user message")
@@ -42,14 +36,34 @@ def read_messages(value: Any, answer: str) -> tuple[str, str]:
     if "user" not in (roles[0], roles[1] if roles[0] == "system" else ""):
         raise ValueError("begins with an assistant message, not with a user message")
     if roles[-1] == "user":
-        if answer == "last":
-            raise ValueError("ends with a user message, so it has no answer")
-        return join(messages), ""
-    if answer == "elsewhere":
+        return join(messages)
+    if not may_have_answer:
         raise ValueError("ends with an assistant message, but its answer is given separately")
     if roles[-2] != "user":
         raise ValueError("has no user message directly before the last assistant message")
-    return join(messages[:-1]), messages[-1][1] if answer == "last" else ""
+    return join(messages[:-1])
+
+
+def answer_of(value: Any) -> str:
+    """Returns the answer in messages, which is the last message.
+
+    Args:
+        value: an array of messages.
+
+    Raises:
+        ValueError: the messages are not valid. The text continues a sentence about the value.
+    """
+    messages = _read(value)
+    if not messages or messages[-1][0] != "assistant":
+        raise ValueError("does not end with an assistant message, so it has no answer")
+    return messages[-1][1]
+
+
+def _read(value: Any) -> list[tuple[str, str]]:
+    """Returns the role and the text of each message."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is {json_type(value)}, not an array of messages")
+    return [_message(value[i], f"message {i + 1} of {len(value)}") for i in range(len(value))]
 
 
 def _message(value: Any, name: str) -> tuple[str, str]:

@@ -84,8 +84,11 @@ USER, ANSWER = ("user", "Canary?"), ("assistant", "Canary.")
         (messages(ANSWER, USER, ANSWER), "begins with an assistant message"),
         (messages(("system", "a"), ANSWER, USER, ANSWER), "begins with an assistant message"),
         (messages(USER, ("system", "a"), USER, ANSWER), "a system message that is not the first"),
-        (messages(USER), "ends with a user message, so it has no answer"),
-        (messages(USER, ANSWER, USER), "ends with a user message, so it has no answer"),
+        (messages(USER), "does not end with an assistant message, so it has no answer"),
+        (
+            messages(USER, ANSWER, USER),
+            "does not end with an assistant message, so it has no answer",
+        ),
         (messages(USER, ANSWER, ANSWER), "no user message directly before the last assistant"),
         (messages(("human", "Canary?"), ANSWER), "a role other than system, user, assistant in me"),
         (messages((["user"], "Canary?"), ANSWER), "a role other than system, user, assistant in m"),
@@ -119,6 +122,19 @@ def test_the_answer_may_be_in_a_column_of_its_own(tmp_path):
     assert sets.retain_set(named, DataConfig()).answers == ("Ann",)
     write(tmp_path, "c.jsonl", [{"talk": messages(USER, ANSWER), "reply": "Ann"}])
     assert "but its answer is given separately" in fault(sets.retain_set, named, DataConfig())
+    # The answer may itself be in messages.
+    rows = [{"talk": messages(USER), "reply": messages(ANSWER)}]
+    write(tmp_path, "c.jsonl", rows)
+    assert sets.retain_set(named, DataConfig()).answers == ("Canary.",)
+    rows[0]["reply"] = messages(USER)
+    write(tmp_path, "c.jsonl", rows)
+    message = fault(sets.retain_set, named, DataConfig())
+    assert "the value in column 'reply' does not end with an assistant message" in message
+    paraphrase = SourceConfig(path=str(path), question="again")
+    write(tmp_path, "c.jsonl", [{"messages": messages(USER, ANSWER), "again": "And Canary?"}])
+    got = sets.retain_set(paraphrase, DataConfig())
+    assert (got.questions, got.answers) == (("And Canary?",), ("Canary.",))
+    write(tmp_path, "c.jsonl", [{"talk": messages(USER, ANSWER)}])
     # A column of messages may have any name. It then holds the answers too.
     for source in ({"question": "talk"}, {"question": "talk", "answer": "talk"}):
         got = sets.retain_set(SourceConfig(path=str(path), **source), DataConfig())
