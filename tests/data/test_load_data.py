@@ -46,3 +46,14 @@ def test_faults(path):
     message = fault(pmc.load_data, path, pmc.RetainSet, question="query")
     assert "'query' does not exist" in message and "Set load_data.question and load" in message
     assert fault(pmc.load_data, "nosuch.csv", pmc.ForgetSet).startswith("load_data.path: ")
+
+
+def test_a_method_takes_the_rows_that_it_trains_on(path):
+    answers, questions = (pmc.load_data(path, k) for k in (pmc.ForgetAnswerSet, pmc.ForgetSet))
+    # The forget rows are accepted, so the fault is that of the retain pairs.
+    for rows, method in ((answers, "npo"), (questions, "pmc")):
+        assert fault(pmc.unlearn, None, rows, [], method=method).startswith("retain: ")
+    for rows, method in ((questions, "npo"), (answers, "pmc")):
+        assert "forget: the argument is of type Forget" in fault(
+            pmc.unlearn, None, rows, [], method=method
+        )
