@@ -15,6 +15,7 @@ from pmc_jax.commands.first_file import NAME, settings_text, write_new
 from pmc_jax.commands.inputs import load_model
 from pmc_jax.config.data import DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.config.run import Config, ModelConfig, config_from_dict
+from pmc_jax.data.columns import usual_columns
 from pmc_jax.data.encode import Encoder
 from pmc_jax.data.files import read_table
 from pmc_jax.data.people import generate
@@ -154,7 +155,7 @@ def _paraphrase(source: SourceConfig, settings: DataConfig) -> str | None:
     file = file_of(source, settings, "data.forget")
     if file is None:
         return None
-    table = read_table(file, ["question", "answer", *_PARAPHRASES])
+    table = read_table(file, [*usual_columns(source, answers=True), *_PARAPHRASES])
     return next((name for name in _PARAPHRASES if name in table.columns), None)
 
 

@@ -64,7 +64,7 @@ def test_own_rows(inputs):
 
 
 def test_files_in_the_folder_are_found(inputs):
-    Path("forget.csv").write_text("prompt\nZorbolant?\n".replace("prompt", "question"))
+    Path("forget.csv").write_text("prompt;note\nZorbolant?;x\n")
     assert init("--model", "model", "--no-model").status == 0
     config = load_config("my_run.yaml")
     assert (config.data.forget.path, config.data.retain.path) == ("forget.csv", "retain.csv")
