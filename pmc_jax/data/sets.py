@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pmc_jax.config.arguments import Settings, section_of
 from pmc_jax.config.data import EVALUATION_SETS, DataConfig, SourceConfig
 from pmc_jax.config.run import Config
 from pmc_jax.data.check import check_values
@@ -16,7 +17,7 @@ from pmc_jax.data.sources import read_rows
 from pmc_jax.errors import UserError
 
 _KINDS = (ForgetSet, RetainSet, ForgetAnswerSet, FinetuneSet, EvalSet)
-_Kind = TypeVar("_Kind", *_KINDS)
+_Kind = TypeVar("_Kind", bound=ForgetSet | RetainSet | ForgetAnswerSet | FinetuneSet | EvalSet)
 
 
 def finetune_rows(config: Config) -> FinetuneSet:
@@ -53,7 +54,7 @@ def load_data(
     subject: str = SourceConfig.subject,
     paraphrased: str = SourceConfig.paraphrased,
     wrong: str = SourceConfig.wrong,
-    data: DataConfig | None = None,
+    data: DataConfig | Config | Settings | None = None,
 ) -> _Kind:
     """Reads rows as a source in the settings of a run is read.
 
@@ -85,12 +86,12 @@ def load_data(
         raise UserError(f"load_data: name is for an EvalSet, which needs one of: {names}.")
     columns = dict(subject=subject, paraphrased=paraphrased, wrong=wrong)
     source = SourceConfig(str(path), rows, question=question, answer=answer, **columns)
-    data, where = data or DataConfig(), "load_data"
+    settings, where = section_of(DataConfig, data, "data"), "load_data"
     if kind is ForgetSet:
-        return forget_set(source, data, where)
+        return forget_set(source, settings, where)
     if kind is EvalSet:
-        return eval_set(name, source, data, where)
-    return kind(*_pairs(source, data, where))
+        return eval_set(name, source, settings, where)
+    return kind(*_pairs(source, settings, where))
 
 
 def forget_set(source: SourceConfig, data: DataConfig, where: str = "data.forget") -> ForgetSet:

@@ -85,7 +85,16 @@ def settings() -> pmc.Config:
     )
 
 
+def rows_of_files() -> pmc.ForgetAnswerSet:
+    forget = pmc.load_data("forget.csv", pmc.ForgetSet, subject="who")
+    split = pmc.load_data(Path("retain.csv"), pmc.EvalSet, name="retain", rows="0:4")
+    assert_type(forget, pmc.ForgetSet)
+    assert_type(split, pmc.EvalSet)
+    return pmc.load_data("forget.csv", pmc.ForgetAnswerSet, question="prompt", data={"root": "in"})
+
+
 def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
+    pmc.unlearn(lm, rows_of_files(), RETAIN, method="npo")
     pmc.unlearn(lm, FORGET, RETAIN, config=config, train={"learning_rate": 1e-5})
     pmc.unlearn(lm, PAIRS, RETAIN, method="npo", config={"schedule": {"epochs": 2}}, score=None)
     pmc.unlearn(lm, FORGET, RETAIN, model=config, data={"max_length": 64}, score=num_words)

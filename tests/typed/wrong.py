@@ -29,5 +29,7 @@ pmc.finetune(lm, pairs, epochs=2)  # error
 pmc.evaluate(lm, {"retain": pairs})["utilty"]  # error
 pmc.evaluate(lm, {"retain": pairs}, retain=questions)  # error
 pmc.ForgetSet(("a",), ("Where?",), answers=("There.",))  # error
+pmc.load_data("forget.csv", "forget")  # error
+print(pmc.load_data("forget.csv", pmc.ForgetSet).answers)  # error
 lm.save("out", dtype=16)  # error
 lm.save_model("out")  # error
