@@ -28,7 +28,7 @@ from pmc_jax.errors import Preempted, Stopped, UserError, fault_of_machine, prin
 
 COMMANDS = (
     *("init", "check", "finetune", "unlearn", "evaluate", "sample", "compare", "export"),
-    *("plan", "report", "verify", "config"),
+    *("plan", "push", "report", "verify", "config"),
 )
 _LOST = (
     "pmc: error: stdout cannot be written ({}), so a part of the output is missing. Send stdout to "

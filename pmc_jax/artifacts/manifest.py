@@ -122,6 +122,31 @@ def verify(folder: str | Path) -> tuple[int, list[str], list[str]]:
     return good, faults, deleted
 
 
+def changes(folder: Path, name: str) -> list[str]:
+    """Returns the paths of a file or subfolder that are changed, missing or new (see `verify`)."""
+    recorded, present = _read(folder)["outputs"], _outputs(folder, [name])
+    recorded = {path: digest for path, digest in recorded.items() if path.split("/")[0] == name}
+    paths = sorted(recorded.keys() | present.keys())
+    return [path for path in paths if recorded.get(path) != present.get(path)]
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """Returns the contents of `results.json`, or None if the folder holds no finished run.
+
+    Raises:
+        UserError: the file cannot be read, or a value that other commands need is missing.
+    """
+    path = folder / run_files.RESULTS
+    fix = f"Run pmc verify {folder} to see which files have changed."
+    if not path.is_file():
+        return None
+    content = read_json(path, hint=fix)
+    needed = {"step", "total_steps", "stopped", "best", "forgotten"}
+    if missing := sorted(needed - content.keys()):
+        raise UserError(f"{path}: the file has no {' and no '.join(missing)}. {fix}")
+    return content
+
+
 def notes(folder: str | Path) -> list[str]:
     """Returns lines that report what a comparison of the files with the manifest cannot detect."""
     folder = Path(folder)

@@ -4,13 +4,11 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.commands.inputs import placed
 from pmc_jax.commands.recorded import recorded_config, source_model
-from pmc_jax.config.reading import read_json
 from pmc_jax.config.run import Config, output_dir
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
@@ -74,7 +72,7 @@ def _checkpoints(folder: Path, config: Config) -> contextlib.AbstractContextMana
 def _choose(folder: Path, checkpoints: Checkpoints | None, partial: bool) -> tuple[int, str]:
     """Returns the step whose weights are exported, and a description of the weights."""
     steps = checkpoints.steps if checkpoints else []
-    results = multihost.broadcast(lambda: _results(folder))
+    results = multihost.broadcast(lambda: manifest.read_results(folder))
     if results is None:
         return _choose_unfinished(folder, checkpoints, steps, partial)
     step, total = results["step"], results["total_steps"]
@@ -124,17 +122,6 @@ def _choose_unfinished(
         f"{total}. Repeat the pmc unlearn command to finish the run, or pass --partial to write "
         f"{run_files.STEP_MODEL}{newest}/."
     )
-
-
-def _results(folder: Path) -> dict[str, Any] | None:
-    path = folder / run_files.RESULTS
-    fix = f"Run pmc verify {folder} to see which files have changed."
-    if not path.is_file():
-        return None
-    results = read_json(path, hint=fix)
-    if missing := sorted({"step", "total_steps", "stopped", "best"} - results.keys()):
-        raise UserError(f"{path}: the file has no {' and no '.join(missing)}. {fix}")
-    return results
 
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:
