@@ -20,8 +20,9 @@ from pmc_jax.config.compare import load_compare
 from pmc_jax.config.run import config_from_overrides, load_config
 
 ROOT = Path(__file__).parents[1]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 GUIDES = (ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md")))
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", CONTRIBUTING, *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Placeholders of the pages, which stand for any file of settings.
 ANY_FILE = ("CONFIG.yaml",)
@@ -170,6 +171,37 @@ def _anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def _tree(page: Path) -> list[str]:
+    """The lines of the page's block that shows the folders."""
+    blocks = re.findall(r"(?:^    .*\n)+", page.read_text(), re.MULTILINE)
+    (block,) = [block for block in blocks if block.startswith("    pmc_jax/")]
+    return block.splitlines()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", CONTRIBUTING], ids=lambda page: page.name)
+def test_the_tree_names_what_exists(page):
+    """Each folder and file is at the top, in the package or in a folder of its entry."""
+    folders = [ROOT]
+    for line in _tree(page):
+        first = re.match(r" {4,6}((?:[\w.]+/ *)+) ", line)
+        if first:
+            names = first[1].split()
+            parent = ROOT if line[4] != " " else ROOT / "pmc_jax"
+            folders = [parent / name for name in names]
+            assert all(folder.is_dir() for folder in folders), line
+        for name in re.findall(r"(?<![\w/.])\.?[a-z_]\w*(?:/\w+)*(?:/|\.py)(?!\w)", line):
+            places = [ROOT, ROOT / "pmc_jax", *folders]
+            assert any((place / name).exists() for place in places), name
+
+
+def test_contributing_names_what_exists():
+    names = re.findall(
+        r"`((?:pmc_jax|tests|docs|benchmarks|configs)/[\w./]*)`", CONTRIBUTING.read_text()
+    )
+    assert len(names) > 15
+    assert not [name for name in names if not (ROOT / name).exists()]
 
 
 def test_readme_is_short():

@@ -128,8 +128,10 @@ def make_mesh(
     CPU devices, they keep their order.
 
     Args:
-        data, fsdp, tensor: sizes of the axes within each slice; one of these sizes may be -1, which
+        data: size of the axis `data` within each slice; one of the three sizes may be -1, which
             selects all remaining devices.
+        fsdp: size of the axis `fsdp` within each slice.
+        tensor: size of the axis `tensor` within each slice.
         slices: number of device groups that the data-centre network joins; -1 selects the number
             that the devices report, or 1 if they report no slices.
         devices: devices of the mesh; None selects all devices.

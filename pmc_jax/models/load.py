@@ -112,8 +112,9 @@ def load(
             `org/name` of a model on the Hugging Face Hub.
         mesh: mesh of the devices; None = all devices along the mesh axis `data`.
         dtype: dtype of the parameters.
-        train_rules, sample_rules: dicts from logical axis to mesh axes. They replace the rules for
+        train_rules: dict from logical axis to mesh axes for training. It replaces the rules for
             these logical axes in `pmc_jax.config.sharding`.
+        sample_rules: the same for sampling.
 
     Raises:
         UserError: the model is absent, damaged, inconsistent or not supported. The function also
