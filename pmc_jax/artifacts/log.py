@@ -1,8 +1,8 @@
 """Writes the log of a run and shows progress bars and tables.
 
-The log consists of log.jsonl, TensorBoard scalars and the plot loss.png. TensorBoard receives
-only numbers. Texts of the data and of the model reach log.jsonl only through the argument `texts`
-of `RunLog.event`, which is ignored unless the setting `log.text` is true.
+The log consists of log.jsonl, the scalars that trackers receive and the plot loss.png. Trackers
+receive only numbers. Texts of the data and of the model reach log.jsonl only through the argument
+`texts` of `RunLog.event`, which is ignored unless the setting `log.text` is true.
 """
 
 import contextlib
@@ -12,11 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
+from pmc_jax.artifacts import trackers
 from pmc_jax.artifacts.figure import MIN_POINTS, Figure, Line, Panel, num_points
 from pmc_jax.artifacts.files import plain
 from pmc_jax.config import reading
@@ -37,7 +39,7 @@ LOSS_PANELS = (
 
 
 class RunLog(contextlib.AbstractContextManager):
-    """Log that appends to `folder/log.jsonl` and `folder/tensorboard`.
+    """Log that appends to `folder/log.jsonl` and sends scalars to trackers.
 
     Each line of log.jsonl is a JSON object with the key "kind". A line is flushed when it is
     written, and non-finite numbers are written as null.
@@ -46,11 +48,23 @@ class RunLog(contextlib.AbstractContextManager):
         folder: folder of the log, which is created if it does not exist. None writes nothing. The
             commands pass a folder in the first process of a job only.
         text: whether to write the argument `texts` of `event`.
+        names: names of the trackers (see `trackers.open_trackers`).
+        settings: settings of the run that trackers may record.
+
+    Raises:
+        UserError: a tracker cannot be opened.
     """
 
-    def __init__(self, folder: str | os.PathLike | None, text: bool = False):
+    def __init__(
+        self,
+        folder: str | os.PathLike | None,
+        text: bool = False,
+        names: Sequence[str] = ("tensorboard",),
+        settings: Mapping[str, float | str] = MappingProxyType({}),
+    ):
         self._text = text
-        self._file = self._board = None
+        self._file: BinaryIO | None = None
+        self._trackers: list[trackers.Tracker] = []
         self._is_torn = self._has_warned = False
         self._folder = None if folder is None else Path(folder)
         if self._folder is not None:
@@ -61,24 +75,38 @@ class RunLog(contextlib.AbstractContextManager):
             if written and not written.endswith(b"\n"):
                 rewrite_log(self._path, read_log(self._path))
             self._file = self._open()
-            # This import is slow, because tensorboardX imports torch if torch is installed.
-            from pmc_jax.artifacts.tensorboard import ScalarEvents
-
-            self._board = ScalarEvents(self._folder / "tensorboard")
+            self._trackers = trackers.open_trackers(names, self._folder, settings)
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def scalars(self, step: int, **values: float | None) -> None:
-        """Writes the values of one step to TensorBoard and as a line of kind "scalars" to the log.
+        """Writes the values of one step as a line of kind "scalars" and sends them to trackers.
 
-        Values that are None are skipped. TensorBoard also skips non-finite values.
+        Values that are None are skipped. Trackers also skip non-finite values.
         """
         numbers = {key: float(value) for key, value in values.items() if value is not None}
         self._write({"kind": "scalars", "step": int(step), **numbers})
-        if self._board is not None:
+        self.track(step, **numbers)
+
+    def finetune(self, step: int, **values: float) -> None:
+        """Writes the values of a step of fine-tuning as a line and sends them to trackers."""
+        self._write({"kind": "finetune", "finetune_step": int(step), **values})
+        self._send(trackers.FINETUNE, step, {f"finetune_{n}": v for n, v in values.items()})
+
+    def track(self, step: int, **values: float | None) -> None:
+        """Sends the values of one step of unlearning to trackers and writes no line."""
+        self._send(trackers.UNLEARN, step, values)
+
+    def _send(self, stage: str, step: int, values: Mapping[str, float | None]) -> None:
+        numbers = {
+            name: float(value)
+            for name, value in values.items()
+            if value is not None and name in trackers.SCALARS[stage]
+        }
+        for tracker in self._trackers:
             try:
-                self._board.add(int(step), numbers)
+                tracker.add(stage, int(step), numbers)
             except OSError as error:
                 self._warn(error.strerror)
 
@@ -96,27 +124,33 @@ class RunLog(contextlib.AbstractContextManager):
     def resume(self, step: int, *, key: str = "step") -> None:
         """Removes the lines that an interrupted run logged after the step from which it resumes.
 
-        An incomplete last line is also removed. TensorBoard event files are not edited. If `key` is
-        "step", a mark in the next event file makes TensorBoard hide the events after this step.
+        An incomplete last line is also removed. Trackers continue the curves of the run.
 
         Args:
             step: step from which the run resumes.
-            key: key of the number that is compared with `step`; lines without this key are kept.
+            key: key of the number that is compared with `step`, which is "step" or
+                "finetune_step"; lines without this key are kept.
         """
+        if self._file is None:
+            return
+        later = [row for row in read_log(self._path) if (row.get(key) or 0) > step]
         self._filter(lambda row: row.get(key) is None or row[key] <= step)
-        if self._board is not None and key == "step":
-            self._board.purge(int(step) + 1)
+        stage = trackers.FINETUNE if key == "finetune_step" else trackers.UNLEARN
+        prefix = "finetune_" if stage == trackers.FINETUNE else ""
+        sent = {(f"{prefix}{name}", row[key]) for row in later for name in row}
+        for tracker in self._trackers:
+            tracker.resume(stage, int(step), sent)
 
     def drop(self, kind: str) -> None:
         """Removes all lines of a kind, so that the caller can write them again."""
         self._filter(lambda row: row["kind"] != kind)
 
     def close(self) -> None:
-        """Closes log.jsonl and the TensorBoard files; a second call does nothing."""
-        for sink in (self._file, self._board):
+        """Closes log.jsonl and the trackers; a second call does nothing."""
+        for sink in (self._file, *self._trackers):
             if sink is not None:
                 sink.close()
-        self._file = self._board = None
+        self._file, self._trackers = None, []
 
     def _write(self, row: dict) -> None:
         if self._file is None:

@@ -9,6 +9,7 @@ RESULTS = "results.json"
 MANIFEST = "manifest.json"
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
+WANDB = "wandb"
 LOSS_PLOT = "loss.png"
 PROFILE = "profile"
 CHECKPOINTS = "checkpoints"
@@ -28,7 +29,7 @@ MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)
 
 # `overwrite` removes these files. It removes run.json last, so that an interrupted removal can be
 # repeated.
-OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, LOSS_PLOT, PROFILE, *MADE_AGAIN)
+OWN = (RESULTS, MANIFEST, LOG, TENSORBOARD, WANDB, LOSS_PLOT, PROFILE, *MADE_AGAIN)
 OWN += (CHECKPOINTS, MODEL, ADAPTER, RUN)
 
 

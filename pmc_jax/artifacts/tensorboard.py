@@ -1,4 +1,4 @@
-"""Writes TensorBoard scalars immediately, without a background thread or a queue.
+"""Writes scalars as TensorBoard events immediately, without a background thread or a queue.
 
 After a failed write, the next value is written to a new file, and the incomplete file is kept.
 """
@@ -6,12 +6,46 @@ After a failed write, the next value is written to a new file, and the incomplet
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
+
+from pmc_jax.artifacts.trackers import FINETUNE, UNLEARN
+
+
+class TensorBoard:
+    """TensorBoard event files of a run.
+
+    Args:
+        folder: folder of the event files. Its subfolder `finetune` holds those of the fine-tuning,
+            whose steps are counted separately.
+    """
+
+    def __init__(self, folder: Path):
+        folders = {UNLEARN: folder, FINETUNE: folder / FINETUNE}
+        self._events = {stage: ScalarEvents(path) for stage, path in folders.items()}
+
+    def add(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        """Writes the finite values of one step.
+
+        Raises:
+            OSError: a value cannot be written.
+        """
+        self._events[stage].add(step, values)
+
+    def resume(self, stage: str, step: int, sent: Collection[tuple[str, int]]) -> None:
+        """Hides the events after the step from which a stage resumes.
+
+        If the stage starts again, its event files are removed.
+        """
+        self._events[stage].purge(step + 1) if step else self._events[stage].remove()
+
+    def close(self) -> None:
+        for events in self._events.values():
+            events.close()
 
 
 class ScalarEvents:
@@ -47,6 +81,12 @@ class ScalarEvents:
         """Makes TensorBoard hide the events of this step and of later steps in earlier files."""
         self.close()
         self._purge_step = step
+
+    def remove(self) -> None:
+        """Removes all event files of this folder."""
+        self.close()
+        for path in self._folder.glob("events*"):
+            path.unlink()
 
     def close(self) -> None:
         """Closes the current file. A second call does nothing."""

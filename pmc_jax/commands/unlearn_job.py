@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.artifacts import manifest, run_files, run_folder
+from pmc_jax.artifacts import manifest, run_files, run_folder, trackers
 from pmc_jax.artifacts.checkpoint import Checkpoints
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.log import RunLog
@@ -73,6 +72,7 @@ def run_unlearn(
         Stopped: the process was asked to stop; the same call resumes.
     """
     path = output_dir(config)
+    trackers.check(config.log.trackers)
     inputs = read_inputs(config)
     measures = config.evaluate.wanted or config.evaluate.reference
     if measures:
@@ -147,12 +147,16 @@ def _recording(
     checkpoint_folder = folder.path / run_files.CHECKPOINTS
     with (
         Checkpoints(checkpoint_folder, keep=config.output.keep) as checkpoints,
-        RunLog(folder.path if multihost.is_first() else None, text=config.log.text) as log,
+        RunLog(
+            folder.path if multihost.is_first() else None,
+            config.log.text,
+            config.log.trackers,
+            trackers.shared_settings(config),
+        ) as log,
         watch.compiling_apart(),
     ):
         # If the interrupted run has no checkpoint, the run and its log start again at step 0.
         if folder.resuming and checkpoints.latest() is None and multihost.is_first():
-            shutil.rmtree(folder.path / run_files.TENSORBOARD, ignore_errors=True)
             log.resume(0)
         yield Recorder(
             log=log,

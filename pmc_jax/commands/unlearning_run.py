@@ -95,6 +95,7 @@ def unlearn(
     numbers, answers = measure_quality(
         model, sets, config.evaluate, config.data, questions, recorder
     )
+    recorder.log.track(step, **_quality(numbers))
     levels, forgotten = _measure_levels(config, run, model, inputs)
     del model  # frees the sampling copy of the weights before the export
     _export(run, lm, folder, step)
@@ -134,6 +135,7 @@ def _measure_before(
     numbers, answers = measure_quality(
         model, sets, config.evaluate, config.data, all_questions, recorder
     )
+    recorder.log.track(0, **_quality(numbers))
     run_state.before, run_state.texts = numbers, answers if config.log.text else {}
     return original_answers(questions, lambda _: answers) if together else originals
 
@@ -202,12 +204,16 @@ def _evaluate_if_due(
     numbers, _ = measure_quality(
         model, sets, config.evaluate, config.data, _questions(sets), run.recorder
     )
-    shown = {name: numbers[name] for name in ("unlearn_quality", "utility")}
+    shown = _quality(numbers)
     run.rounds[-1] |= shown
     # Seconds differ between equal runs, so they are stored only on request.
     if config.evaluate.at_seconds:
         run.rounds[-1]["unlearning_seconds"] = spent
     run.recorder.log.scalars(run.done, **shown, unlearning_seconds=spent)
+
+
+def _quality(numbers: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: numbers[name] for name in ("unlearn_quality", "utility")}
 
 
 def _measure_levels(

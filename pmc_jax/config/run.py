@@ -28,6 +28,7 @@ from pmc_jax.config.schema import (
     Section,
     at_least,
     between,
+    one_of,
     setting,
 )
 from pmc_jax.config.train import TrainConfig
@@ -75,9 +76,13 @@ class LogConfig(Section):
 
     Fields:
         text: whether to write questions and answers, which may be personal data, to the log.
+        trackers: programs that receive the scalars of the run (tensorboard | wandb), but no text;
+            an empty list selects none. wandb needs the package wandb and sends the scalars to its
+            server, unless the environment has WANDB_MODE=offline.
     """
 
     text: bool = False
+    trackers: tuple[str, ...] = setting(("tensorboard",), one_of("tensorboard", "wandb"))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.order import epoch_rows, total_steps
 from pmc_jax.training.packing import Packer
+from pmc_jax.training.step_config import learning_rate
 from pmc_jax.training.trainer import Trainer
 
 
@@ -75,7 +76,8 @@ def finetune(
 
     def on_step(step: int, metrics: dict[str, Any], ids: Sequence[str]) -> None:
         (loss,), norm = metrics["terms"], metrics["gradient_norm"]
-        recorder.log.event("finetune", finetune_step=step, loss=loss, gradient_norm=norm)
+        rate = learning_rate(settings, steps, step - 1)
+        recorder.log.finetune(step, loss=loss, gradient_norm=norm, learning_rate=rate)
         bar.update()
         bar.set_postfix_str(f"loss {loss:.3f}")
         guard.check(step, metrics, ids)

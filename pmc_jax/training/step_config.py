@@ -87,6 +87,18 @@ def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTra
     return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
 
 
+def learning_rate(settings: TrainConfig, total_steps: int, step: int) -> float:
+    """Returns the learning rate of a step, counted from 0, in the schedule of `make_optimizer`.
+
+    A step that was not applied, because its loss was not finite, delays the schedule by one step.
+    """
+    warmup, peak = settings.warmup_steps, settings.learning_rate
+    if step < warmup:
+        return peak * step / warmup
+    done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return peak * (1.0 - done) if settings.decay == "linear" else peak
+
+
 def _matrices(model: Decoder) -> Decoder:
     """Returns a mask that is True for each parameter except biases and norm weights."""
 

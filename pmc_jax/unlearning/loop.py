@@ -30,6 +30,7 @@ from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.losses import Objective, coefficients
 from pmc_jax.training.order import Step, plan_steps, total_steps
 from pmc_jax.training.packing import Packer
+from pmc_jax.training.step_config import learning_rate
 from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning.retain_loss import RetainLoss
 from pmc_jax.unlearning.source import RowSource
@@ -314,6 +315,7 @@ class Unlearning:
             **self.source.scalars(),
             **{f"{name}_loss": loss for name, loss in losses.items()},
             gradient_norm=metrics["gradient_norm"],
+            learning_rate=learning_rate(self._train, self.total_steps, step.index),
         )
         bar.update()
         bar.set_postfix_str(", ".join(f"{name} {loss:.2f}" for name, loss in losses.items()))

@@ -16,12 +16,12 @@ from pmc_jax.artifacts.tensorboard import ScalarEvents
 from pmc_jax.artifacts.timer import STAGES, Stopwatch
 
 
-def tensorboard_scalars(folder):
+def tensorboard_scalars(folder, name="tensorboard"):
     """(step, tag, value) of every scalar, and the steps at which a restart purges, in order."""
     from tensorboardX.proto.event_pb2 import Event
 
     scalars, purges = [], []
-    for file in sorted((folder / "tensorboard").glob("events*")):
+    for file in sorted((folder / name).glob("events*")):
         data, offset = file.read_bytes(), 0
         while offset < len(data):
             (length,) = struct.unpack_from("<Q", data, offset)
@@ -73,19 +73,19 @@ def test_resume_takes_back_later_lines_and_a_half_written_one(tmp_path):
     with RunLog(tmp_path) as log:
         log.event("config", name="x")
         for step in range(1, 6):
-            log.scalars(step, x=step)
+            log.scalars(step, utility=step)
     path = tmp_path / "log.jsonl"
     with path.open("ab") as file:
         file.write('{"kind": "scalars", "step": 3, "x": "é'.encode()[:-1])
     with RunLog(tmp_path) as log:
         log.resume(3)
-        log.scalars(4, x=40)
+        log.scalars(4, utility=40)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row.get("step") for row in rows] == [None, 1, 2, 3, 4]
-    assert rows[-1]["x"] == 40
+    assert rows[-1]["utility"] == 40
     assert sorted(file.name for file in tmp_path.iterdir()) == ["log.jsonl", "tensorboard"]
     scalars, purges = tensorboard_scalars(tmp_path)
-    assert scalars[-1] == (4, "x", 40)
+    assert scalars[-1] == (4, "utility", 40)
     assert purges == [4]
 
 
@@ -102,10 +102,11 @@ def test_a_file_after_a_failed_write_hides_nothing(tmp_path):
 def test_resume_of_a_log_in_use(tmp_path):
     with RunLog(tmp_path) as log:
         for step in (1, 2, 3):
-            log.scalars(step, x=step)
+            log.scalars(step, utility=step)
         log.resume(1)
-        log.scalars(2, x=20)
-    assert [(r["step"], r["x"]) for r in read_log(tmp_path / "log.jsonl")] == [(1, 1), (2, 20)]
+        log.scalars(2, utility=20)
+    rows = read_log(tmp_path / "log.jsonl")
+    assert [(row["step"], row["utility"]) for row in rows] == [(1, 1), (2, 20)]
 
 
 def test_a_log_that_is_a_pipe_is_refused_without_waiting(tmp_path):
