@@ -185,7 +185,7 @@ def test_the_tree_names_what_exists(page):
     """Each folder and file is at the top, in the package or in a folder of its entry."""
     folders = [ROOT]
     for line in _tree(page):
-        first = re.match(r" {4,6}((?:[\w.]+/ *)+) ", line)
+        first = re.match(r" {4,6}((?:[\w.]+/  )*[\w.]+/) ", line)
         if first:
             names = first[1].split()
             parent = ROOT if line[4] != " " else ROOT / "pmc_jax"

@@ -32,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {
         "index.md": readme.replace("](docs/", "]("),
         "changelog.md": (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
-        "reference/api.md": _API + "".join(map(_entry, pmc_jax.__all__)),
+        "reference/api.md": _API + "".join(f"::: pmc_jax.{name}\n\n" for name in pmc_jax.__all__),
     }
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
@@ -49,11 +49,3 @@ def on_post_page(output: str, page: Page, **_: object) -> str:
     if match := _REMOTE.search(output):
         raise PluginError(f"{page.file.src_path}: the page loads a remote file: {match[0]}")
     return output
-
-
-def _entry(name: str) -> str:
-    """Returns the Markdown of one name, whose docstring mkdocstrings reads."""
-    item = getattr(pmc_jax, name)
-    if not callable(item):
-        return f"### `{name}`\n\n{item!r}\n\n"
-    return f"::: {item.__module__}.{item.__qualname__}\n\n"
