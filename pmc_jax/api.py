@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.commands.inputs import RunInputs
+from pmc_jax.commands.own_answers import with_own_answers
 from pmc_jax.config.arguments import Settings, sections_of
 from pmc_jax.config.data import EVALUATION_SETS, DataConfig
 from pmc_jax.config.method import MethodConfig, MethodName
@@ -32,6 +33,7 @@ from pmc_jax.scoring.base import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearned import Unlearned
+from pmc_jax.unlearning.own_retain import own_questions
 from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.refusals import refusals_for
 
@@ -41,7 +43,7 @@ Pairs: TypeAlias = Sequence[tuple[str, str]]
 def unlearn(
     lm: LanguageModel,
     forget: ForgetSet | ForgetAnswerSet | Sequence[str] | Pairs,
-    retain: RetainSet | Pairs,
+    retain: RetainSet | Pairs | None = None,
     *,
     method: MethodConfig | MethodName | Config | Settings | None = None,
     config: PMCConfig | Config | Settings | None = None,
@@ -62,7 +64,9 @@ def unlearn(
         lm: model that `load` returns; this model is not changed.
         forget: forget questions, or (question, true answer) pairs for a method that trains on true
             answers. `load_data` reads both from a file.
-        retain: question-answer pairs that the model must keep.
+        retain: question-answer pairs that the model must keep. With None, these are the model's own
+            answers to general questions and to questions near the forget questions (see
+            `unlearning.own_retain`), which are returned as `Unlearned.retain`.
         method: name of a method (see docs/reference/methods.md), or settings of a method.
         config: settings of PMC. Methods other than PMC and PMC-alignment read only
             `config.schedule`, and `config.sampling.max_new_tokens` to check the length of prompts.
@@ -95,17 +99,20 @@ def unlearn(
         forget = ForgetSet(answers.ids, answers.questions)
     elif not isinstance(forget, ForgetSet):
         forget = questions_to_forget(forget)
-    inputs = RunInputs(forget, _retain_set(retain), answers, refusals_for(settings.method))
+    given = RetainSet((), (), ()) if retain is None else _retain_set(retain)
+    own = own_questions(forget, given, settings) if retain is None else None
+    inputs = RunInputs(forget, given, answers, refusals_for(settings.method), own=own)
     check_twins(settings.data.on_overlap, inputs.forget, inputs.retain)
     generator, recorder = TextGenerator.of(lm, settings.model), Recorder(bars=progress)
     with recorder.watch.compiling_apart():
         originals = [""] * len(forget)
-        if trains_on_own_answers(settings):
+        if trains_on_own_answers(settings) or own is not None:
             asking = EvaluateConfig(max_new_tokens=settings.pmc.sampling.max_new_tokens)
             untouched = LoadedModel("original answers", generator)
             originals = original_answers(
                 forget.questions, lambda texts: untouched.greedy(texts, asking, recorder)
             )
+        inputs = with_own_answers(inputs, generator, originals, settings, recorder, RunState())
         how = dict(config=settings, recorder=recorder, score=score)
         run = build_run(generator, inputs, originals, **how)
         run.run()
@@ -120,6 +127,7 @@ def unlearn(
         tokens={"sampled": source.usage.useful, "trained": run.trainer.tokens},
         adapters=run.trainer.adapters,
         lora=run.trainer.lora,
+        retain=inputs.retain,
     )
 
 

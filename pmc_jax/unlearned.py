@@ -9,6 +9,7 @@ from pmc_jax.config.arguments import Settings
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import LoRAConfig
+from pmc_jax.data.records import RetainSet
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
@@ -34,6 +35,7 @@ class Unlearned:
         tokens: number of sampled tokens as `sampled`, and of trained tokens as `trained`.
         adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
         lora: settings of the adapters, or None without LoRA.
+        retain: retain pairs that the model was trained on.
     """
 
     lm: LanguageModel
@@ -45,6 +47,7 @@ class Unlearned:
     tokens: dict[str, int]
     adapters: Decoder | None = None
     lora: LoRAConfig | None = None
+    retain: RetainSet | None = None
 
     def __repr__(self) -> str:
         """Returns a summary of the result without questions and answers."""

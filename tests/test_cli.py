@@ -96,7 +96,6 @@ def test_model_path_is_needed(command, inputs):
     [
         ("unlearn", "data.forget.path=null", "data.forget"),
         ("sample", "data.forget.path=null", "data.forget"),
-        ("unlearn", "data.retain.path=null", "data.retain"),
         ("unlearn", "data.evaluate.retain.path=null", "data.evaluate.retain"),
         ("evaluate", "data.evaluate=null", "data.evaluate"),
         ("finetune", "finetune.data=null", "finetune.data"),

@@ -42,11 +42,14 @@ class RunState:
         reward_moments: dict with two keys, or None if rewards are not measured. `start` holds the
             scores of the first measurement, as one list of sample scores per forget question.
             `moments` holds one dict per measurement.
+        own_pairs: ids, questions and answers of the retain pairs that the target model has answered
+            itself; None if `data.retain` is a source of pairs.
     """
 
     before: dict[str, Any] | None = None
     texts: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     reward_moments: dict[str, Any] | None = None
+    own_pairs: list[list[str]] | None = dataclasses.field(default=None, repr=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values for a checkpoint."""

@@ -138,13 +138,12 @@ def finalize(folder: Path, *, text: bool) -> None:
 
 def eval_context(config: Config, sets: Sequence[EvalSet]) -> EvalContext:
     """Returns the context of an evaluation: the data, the settings and the never-saw models."""
-    retain = config.data.retain
-    rows = retain_set(retain, config.data) if retain.path else None
+    rows = retain_set(config.data.retain, config.data)
     named = {rows.name: rows for rows in sets}
     paths = config.evaluate.never_saw if "indistinguishable" in config.evaluate.wanted else ()
     return EvalContext(
         named,
-        rows,
+        rows if len(rows) else None,
         config.evaluate,
         config.data,
         config.seed,

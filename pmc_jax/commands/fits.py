@@ -14,7 +14,7 @@ from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import shared_prefix
-from pmc_jax.data.records import EvalSet, ForgetSet
+from pmc_jax.data.records import EvalSet, ForgetSet, OwnQuestions
 from pmc_jax.data.twins import check_twins
 from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.memory import check_memory
@@ -66,7 +66,7 @@ def check_fits(
     with busy("compare the questions"):
         attempt(vocabulary, evaluate.levels.words)
         attempt(base_score, pmc, encode=generator.encoder.plain)
-        attempt(check_asking, generator, forget, inputs.retain, pmc)
+        attempt(check_asking, generator, forget, inputs.retained_texts, pmc)
         attempt(check_twins, config.data.on_overlap, forget, inputs.retain)
         # This call raises an error with the ids of true answers without words, which ROUGE cannot
         # score.
@@ -75,6 +75,8 @@ def check_fits(
     longest = max(evaluate.max_new_tokens, pmc.sampling.max_new_tokens)
     asked = [(forget, longest), *((rows, evaluate.max_new_tokens) for rows in inputs.eval_sets)]
     prompts = [attempt(check_prompts, generator, [one]) for one in asked]
+    if inputs.own is not None:
+        attempt(check_prompts, generator, [(inputs.own, pmc.sampling.max_new_tokens)])
     with busy("check the rows"):
         if None not in prompts:
             (own,), *of_sets = prompts
@@ -140,7 +142,7 @@ def check_measured(config: Config, sets: Sequence[EvalSet]) -> None:
 
 
 def check_prompts(
-    generator: TextGenerator, sets: Sequence[tuple[ForgetSet | EvalSet, int]]
+    generator: TextGenerator, sets: Sequence[tuple[ForgetSet | EvalSet | OwnQuestions, int]]
 ) -> list[list[list[int]]]:
     """Checks that each question and its answer fit into the model's context window.
 

@@ -13,7 +13,14 @@ from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
 from pmc_jax.data.lines import read_lines, read_text
-from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
+from pmc_jax.data.records import (
+    EvalSet,
+    FinetuneSet,
+    ForgetAnswerSet,
+    ForgetSet,
+    OwnQuestions,
+    RetainSet,
+)
 from pmc_jax.data.sets import eval_set, finetune_rows, forget_answer_set, forget_set, retain_set
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
@@ -23,6 +30,7 @@ from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import compute_dtype
 from pmc_jax.training.losses import METHODS
+from pmc_jax.unlearning.own_retain import own_questions
 from pmc_jax.unlearning.refusals import refusals_for
 
 
@@ -32,12 +40,14 @@ class RunInputs:
 
     Attributes:
         forget: forget questions.
-        retain: retain pairs.
+        retain: given retain pairs.
         forget_answers: forget questions with true answers; None if these were not read.
         refusals: answers for methods that train on refusals; empty for other methods.
         eval_sets: question-answer pairs for evaluation.
         target_rows: question-answer pairs on which the target model is fine-tuned; None if no
             target model is made.
+        own: further retain questions, which the target model answers itself before the first step
+            (see `unlearning.own_retain`); None if `data.retain` is a source of pairs.
     """
 
     forget: ForgetSet
@@ -46,14 +56,21 @@ class RunInputs:
     refusals: Sequence[str] = dataclasses.field(repr=False)
     eval_sets: Sequence[EvalSet] = ()
     target_rows: FinetuneSet | None = None
+    own: OwnQuestions | None = None
 
     @property
     def digests(self) -> dict[str, str]:
         """SHA-256 digest of the rows of each set, by the name of the set."""
-        named = {"forget": self.forget, "retain": self.retain}
+        named = {"forget": self.forget, "retain": self.retain, "own": self.own}
         named |= {"forget_answers": self.forget_answers, "finetune": self.target_rows}
         named |= {f"evaluate.{rows.name}": rows for rows in self.eval_sets}
         return {name: data_digest(rows) for name, rows in named.items() if rows is not None}
+
+    @property
+    def retained_texts(self) -> list[str]:
+        """Texts of the retain data before the target model has answered its own questions."""
+        own = self.own.questions if self.own else ()
+        return [*self.retain.questions, *self.retain.answers, *own]
 
 
 def read_inputs(
@@ -82,6 +99,9 @@ def read_inputs(
         answers = None
         if forget_answers and forget is not None:
             answers = attempt(forget_answer_set, data.forget_answers, data, forget)
+        own = None
+        if data.retain.is_own and forget is not None and retain is not None:
+            own = attempt(own_questions, forget, retain, config)
         return RunInputs(
             forget,
             retain,
@@ -89,6 +109,7 @@ def read_inputs(
             refusals=attempt(refusals_for, config.method),
             eval_sets=[attempt(eval_set, n, source, data) for n, source in data.evaluate.items()],
             target_rows=attempt(finetune_rows, config) if config.finetune.data else None,
+            own=own,
         )
 
 
@@ -182,7 +203,9 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
         forget_answers: whether the run reads `data.forget_answers`.
     """
     data = config.data
-    rows = {"data.forget": data.forget, "data.retain": data.retain}
+    rows = {"data.forget": data.forget}
+    if not data.retain.is_own:
+        rows["data.retain"] = data.retain
     rows |= {f"data.retain_more.{i}": source for i, source in enumerate(data.retain_more)}
     if forget_answers:
         rows["data.forget_answers"] = data.forget_answers

@@ -14,6 +14,7 @@ from pmc_jax.commands.build import build_run
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.commands.keep_best import protect_best, return_to_best
+from pmc_jax.commands.own_answers import saved_pairs, with_own_answers
 from pmc_jax.config.run import Config
 from pmc_jax.data.conversation import transcript
 from pmc_jax.data.records import EvalSet, ForgetSet
@@ -37,6 +38,7 @@ from pmc_jax.scoring.rouge import rougeL_recall
 from pmc_jax.scoring.words import RULES, rule_for, without_words
 from pmc_jax.theory.reward_moments import reward_moments
 from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.own_retain import describe
 from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.source import RowSource
 
@@ -70,10 +72,15 @@ def unlearn(
     sets = [s for s in inputs.eval_sets if s.name in SPLITS]
     resuming = folder.resuming and recorder.checkpoints.latest() is not None
     originals = [""] * len(forget)
-    if not resuming:
+    if resuming:
+        run_state.own_pairs = inputs.own and saved_pairs(recorder.checkpoints)
+    else:
         originals = _measure_before(
             config, generator, forget, sets, recorder, run_state, caches["before"]
         )
+    inputs = with_own_answers(inputs, generator, originals, config, recorder, run_state)
+    if inputs.own is not None:
+        say(describe(inputs.own, inputs.retain, forget))
     how = dict(config=config, recorder=recorder, run_state=run_state, donate=True)
     with busy("prepare the run"):
         run = build_run(generator, inputs, originals, **how)

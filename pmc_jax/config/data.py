@@ -32,6 +32,8 @@ def _is_rows(text: str) -> bool:
     return not stop or int(start or 0) < int(stop)
 
 
+OWN = "own"  # path of `data.retain` with which the target model answers the retain questions
+
 _ROWS = Check("a range 'first:end' with end above first, such as '0:40'", _is_rows)
 
 
@@ -70,6 +72,11 @@ class SourceConfig(Section):
 
     shorthand = "path"
 
+    @property
+    def is_own(self) -> bool:
+        """Whether `data.retain`, with these settings, selects the target model's own answers."""
+        return self.path in (None, OWN)
+
 
 @dataclass(frozen=True)
 class PeopleConfig(Section):
@@ -101,7 +108,9 @@ class DataConfig(Section):
     Fields:
         root: folder to which the paths of sources are relative; "" selects the current folder.
         forget: source of the forget questions, whose answers are never read.
-        retain: source of the retain data, which are question-answer pairs that the model must keep.
+        retain: source of the retain data, which are question-answer pairs that the model must keep;
+            without a source, or with the path own, the retain data are the target model's own
+            answers to general questions and to questions near the forget questions.
         retain_more: further sources of retain data, such as general questions, so that the model
             keeps answering them.
         forget_answers: source of the forget questions with their true answers, for methods that

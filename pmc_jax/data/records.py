@@ -135,6 +135,19 @@ class RetainSet(_Pairs):
     """Question-answer pairs that the model must keep."""
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnQuestions(_Rows):
+    """Questions whose retain answers the target model gives itself (see `unlearning.own_retain`).
+
+    Args:
+        ids: one unique string per row.
+        questions: one string per row.
+    """
+
+    ids: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
 class FinetuneSet(_Pairs):
     """Question-answer pairs for training a target model. No unlearning method imports this type."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,11 +116,21 @@ def forget_set(source: SourceConfig, data: DataConfig, where: str = "data.forget
 def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
     """Reads the retain pairs of a source and of `data.retain_more`, as `finetune_set` does.
 
+    The pairs are only those of `data.retain_more` if `data.retain` is own or not given.
+
     Raises:
-        UserError: a source cannot be read, lacks a column, or has an invalid value.
+        UserError: a source cannot be read, lacks a column, or has an invalid value, or
+            `data.retain` has other keys although its path is own or not given.
     """
-    names = ["data.retain", *(f"data.retain_more.{i}" for i in range(len(data.retain_more)))]
-    return RetainSet(*_joined([source, *data.retain_more], names, data))
+    named = {f"data.retain_more.{i}": source for i, source in enumerate(data.retain_more)}
+    if not source.is_own:
+        named = {"data.retain": source} | named
+    elif dataclasses.replace(source, path=None) != SourceConfig():
+        raise UserError(
+            "data.retain: only a source of pairs has other keys than path. Set data.retain.path to "
+            "a file, or remove these keys."
+        )
+    return RetainSet(*_joined(list(named.values()), list(named), data))
 
 
 def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> ForgetAnswerSet:

@@ -185,7 +185,8 @@ def _cost(run: Mapping[str, Any]) -> str:
     reference = (quality["reference"] or {}).get("utility")
     compared = f"; {REFERENCE} {reference:.1f}" if reference is not None else ""
     data = run["settings"]["data"]
-    trained = (data["evaluate"].get("retain") or {}).get("path") == data["retain"]["path"]
+    measured = (data["evaluate"].get("retain") or {}).get("path")
+    trained = measured is not None and measured == data["retain"]["path"]
     seen = " The run trained on questions of the same data." if trained else ""
     return (
         f"On the knowledge that must stay, the unlearned model scores {after:.1f} of 100 (the "

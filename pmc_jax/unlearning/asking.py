@@ -44,9 +44,12 @@ class Knowledge:
 
 
 def check_asking(
-    generator: TextGenerator, forget: ForgetSet, retain: RetainSet, pmc: PMCConfig
+    generator: TextGenerator, forget: ForgetSet, retained: Sequence[str], pmc: PMCConfig
 ) -> None:
     """Checks whether the questions can be asked as `pmc.answer` requires.
+
+    Args:
+        retained: texts of the retain data. Their names are not subjects.
 
     Raises:
         UserError: a question names no subject although `pmc.answer=unseen`, a file cannot be read,
@@ -57,7 +60,7 @@ def check_asking(
     if pmc.answer == "abstain":
         _abstaining_variants(generator, forget, found, pmc)
     elif pmc.answer == "unseen":
-        _check_subjects(forget, _subjects_of(forget, retain, pmc))
+        _check_subjects(forget, subjects_of(forget, retained, pmc))
 
 
 def _abstentions(pmc: PMCConfig) -> Abstentions:
@@ -87,9 +90,18 @@ def _check_subjects(forget: ForgetSet, subjects: Sequence[Sequence[str]]) -> Non
         )
 
 
-def _subjects_of(forget: ForgetSet, retain: RetainSet, pmc: PMCConfig) -> list[tuple[str, ...]]:
-    """Returns the names of the subject of each forget question."""
-    file, retained = pmc.subject.names_file, [*retain.questions, *retain.answers]
+def subjects_of(
+    forget: ForgetSet, retained: Sequence[str], pmc: PMCConfig
+) -> list[tuple[str, ...]]:
+    """Returns the names of the subject of each forget question.
+
+    Args:
+        retained: texts of the retain data. Their names are not subjects.
+
+    Raises:
+        UserError: the file of names cannot be read.
+    """
+    file = pmc.subject.names_file
     names = [] if file is None else read_lines(file, "pmc.subject.names_file")
     return find_subjects(forget.questions, retained, given=forget.subjects, names=names)
 
@@ -134,8 +146,9 @@ class Asking:
         self.subjects: list[tuple[str, ...]] = [()] * len(forget)
         self._invented: list[list[Mapping[str, str]]] = [[] for _ in forget.ids]
         if self.measures_knowledge:
-            self.subjects = _subjects_of(forget, retain, pmc)
-            texts = [*forget.questions, *retain.questions, *retain.answers]
+            retained = [*retain.questions, *retain.answers]
+            self.subjects = subjects_of(forget, retained, pmc)
+            texts = [*forget.questions, *retained]
             self._invented = invented_names(
                 self.subjects, texts, count=pmc.subject.invented, seed=config.seed
             )

@@ -1,0 +1,201 @@
+"""Makes retain data from the target model's own answers, for `data.retain: own`.
+
+The questions are the general questions of the package and questions near the forget questions. A
+near question is a forget question with an invented name in place of each name of its subject. The
+target model answers all of them greedily before the first step, and training on these answers keeps
+what the model says. Facts that no question asks for are kept only by chance.
+
+The model may answer a question about an invented name with a fact about a real one. An answer is
+left out if its question or the answer names a subject of the forget questions, or if it gives one
+of these secrets of an original answer (see `scoring.secret_items`):
+
+- a name, a number, a date, an address, a code or a phrase
+- at least half of all secret items of the original answer, counting rare words
+
+No true answer is read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import regex
+
+from pmc_jax.config.run import Config
+from pmc_jax.data.general import questions as general
+from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
+from pmc_jax.data.spelling import spelled_words
+from pmc_jax.data.subjects import find_subjects, invented_names, replace_names
+from pmc_jax.data.thoughts import answer_of
+from pmc_jax.data.visible import appearance, is_visible
+from pmc_jax.errors import UserError
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.scoring.secret_items import items_of, secret_items
+from pmc_jax.scoring.secret_readings import keys
+from pmc_jax.scoring.secret_vocabulary import Vocabulary, vocabulary
+from pmc_jax.scoring.words import unicode_words
+from pmc_jax.unlearning.asking import subjects_of
+
+_NEAR = "own:near:"  # prefix of the ids of near questions
+_MOST_NAMES = 16  # maximum number of near questions for a forget question
+_MOST_NEAR = 400  # maximum number of near questions
+_SENTENCES = regex.compile(r".*(?:[.!?…](?=[\s\p{P}]|$)|[。！？؟।])\p{P}*", regex.DOTALL)
+
+
+def own_questions(forget: ForgetSet, given: RetainSet, config: Config) -> OwnQuestions:
+    """Returns the questions that the target model answers for the retain data.
+
+    There are about as many near questions as general questions, but at most 16 for a forget
+    question and at most 400. A forget question without a subject has none.
+
+    Args:
+        forget: the forget questions.
+        given: retain pairs that are given in addition, such as those of `data.retain_more`.
+        config: settings of the run. Only `pmc.subject.names_file` and `seed` are read.
+
+    Raises:
+        UserError: the file of names cannot be read.
+    """
+    seen = {*map(appearance, (*forget.questions, *given.questions))}
+    rows = [row for row in general.rows() if appearance(row["question"]) not in seen]
+    texts = [*given.questions, *given.answers]
+    subjects = subjects_of(forget, texts, config.pmc)
+    named = [i for i, names in enumerate(subjects) if names]
+    count = min(max(1, round(len(rows) / max(1, len(named)))), _MOST_NAMES)
+    texts += [text for row in rows for text in (row["question"], row["answer"])]
+    invented = invented_names(subjects, [*forget.questions, *texts], count=count, seed=config.seed)
+    if len(named) > _MOST_NEAR:
+        named = [named[i] for i in np.linspace(0, len(named) - 1, _MOST_NEAR).astype(int)]
+    ids = [f"own:{row['id']}" for row in rows]
+    questions = [row["question"] for row in rows]
+    for i in named:
+        for number, names in enumerate(invented[i]):
+            question = replace_names(forget.questions[i], names)
+            if appearance(question) not in seen:
+                seen.add(appearance(question))
+                ids.append(f"{_NEAR}{forget.ids[i]}:{number}")
+                questions.append(question)
+    return OwnQuestions(tuple(ids), tuple(questions))
+
+
+def own_pairs(
+    questions: OwnQuestions,
+    forget: ForgetSet,
+    given: RetainSet,
+    originals: Sequence[str],
+    answer_greedily: Callable[[Sequence[str]], Mapping[str, str]],
+    generator: TextGenerator,
+    config: Config,
+) -> RetainSet:
+    """Returns the given retain pairs and the pairs of the target model's own answers.
+
+    An answer that the model has not ended within `pmc.sampling.max_new_tokens` is cut after its
+    last sentence. A pair is left out if it tells a secret (see the module), if its answer is empty
+    or has no full sentence, or if it is longer than `data.max_length`.
+
+    Args:
+        questions: questions that `own_questions` returns.
+        forget: the forget questions.
+        given: retain pairs that are given in addition.
+        originals: original answers to the forget questions, in their order.
+        answer_greedily: function that maps questions to the target model's greedy answers.
+        generator: the target model with its prompts.
+        config: settings of the run.
+
+    Raises:
+        UserError: no pair is left.
+    """
+    greedy, limit = answer_greedily(questions.questions), config.pmc.sampling.max_new_tokens
+    encode, window = generator.encoder, generator.lm.config.max_positions
+    subjects = subjects_of(forget, [*given.questions, *given.answers], config.pmc)
+    secrets = _Secrets(originals, forget, subjects, vocabulary(config.evaluate.levels.words))
+    rows = list(zip(given.ids, given.questions, given.answers, strict=True))
+    for id_, question in zip(questions.ids, questions.questions, strict=True):
+        answer = answer_of(greedy[question])
+        if len(encode.plain(answer)) >= limit:
+            sentences = _SENTENCES.match(answer)
+            answer = sentences[0] if sentences else ""
+        if not is_visible(answer) or secrets.are_told(question, answer):
+            continue
+        if len(encode.sequence(question, answer)) <= min(config.data.max_length, window):
+            rows.append((id_, question, answer))
+    if not rows:
+        raise UserError(
+            f"data.retain: the model has no usable answer to any of its {len(questions)} own "
+            "retain questions. Set data.retain to a file with questions and answers."
+        )
+    return RetainSet(*zip(*rows, strict=True))
+
+
+def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> str:
+    """Returns a line that says which of the model's own answers are retain data.
+
+    Args:
+        questions: questions that `own_questions` returned.
+        pairs: pairs that `own_pairs` returned.
+        forget: the forget questions.
+    """
+    own = set(questions.ids)
+    kept = [id_ for id_ in pairs.ids if id_ in own]
+    near = sum(map(_is_near, kept))
+    asked = {id_.rpartition(":")[0] for id_ in questions.ids if _is_near(id_)}
+    line = (
+        f"data.retain: the model's own answers to {len(kept) - near} general questions and to "
+        f"{near} questions like the forget questions about invented names are the retain data"
+    )
+    if left := len(own) - len(kept):
+        line += f"; {left} further answers are left out, because they tell a secret or are cut off"
+    if missing := len(forget) - len(asked):
+        line += f"; {missing} of {len(forget)} forget questions have no question like them"
+    return f"{line}. Facts that these questions do not ask for are not protected."
+
+
+def _is_near(id_: str) -> bool:
+    return id_.startswith(_NEAR)
+
+
+class _Secrets:
+    """Secrets of the original answers.
+
+    Args:
+        originals: original answer to each forget question.
+        forget: the forget questions.
+        subjects: names of the subject of each question.
+        words: tables of number words, month names and common words.
+    """
+
+    def __init__(
+        self,
+        originals: Sequence[str],
+        forget: ForgetSet,
+        subjects: Sequence[Sequence[str]],
+        words: Vocabulary,
+    ):
+        self._words = words
+        self._items = secret_items(originals, forget.questions, (), words)
+        self._names = list(dict.fromkeys(name for names in subjects for name in names))
+        identifying: set[str] = set()
+        for original, secret in zip(originals, self._items, strict=True):
+            for item in items_of(original, words, lambda _, is_rare_word: not is_rare_word):
+                if item in secret:
+                    identifying |= item
+            # Names in scripts without capital letters count as rare words.
+            identifying |= {key for item in secret for key in item if _has_no_case(key)}
+        parts = (word[0] for name in self._names for word in spelled_words(name))
+        stems = {stem for part in parts if part[0].isupper() for stem in unicode_words(part)}
+        identifying |= {f"word {stem}" for stem in stems - words.never_secret}
+        self._identifying = frozenset(identifying)
+
+    def are_told(self, question: str, answer: str) -> bool:
+        """Returns whether a pair names a subject, or gives secrets of an original answer."""
+        if self._names and find_subjects([f"{question}\n{answer}"], [], names=self._names)[0]:
+            return True
+        given = keys(answer, self._words) - keys(question, self._words)
+        return not given.isdisjoint(self._identifying) or any(
+            items and 2 * sum(not item.isdisjoint(given) for item in items) >= len(items)
+            for items in self._items
+        )
+
+
+def _has_no_case(key: str) -> bool:
+    word = key.removeprefix("word ")
+    return word != key and word.lower() == word.upper()

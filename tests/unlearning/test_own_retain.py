@@ -1,0 +1,188 @@
+"""Retain data from the model's own answers: the questions, and the answers that are kept."""
+
+import types
+
+import pytest
+from tiny_runs import fault
+
+from pmc_jax.config.data import DataConfig, SourceConfig
+from pmc_jax.config.run import Config, config_from_overrides
+from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
+from pmc_jax.data.sets import retain_set
+from pmc_jax.unlearning.own_retain import describe, own_pairs, own_questions
+
+pytestmark = pytest.mark.quick
+
+NOTHING = RetainSet((), (), ())
+FORGET = ForgetSet(
+    ("f:0", "f:1", "f:2"),
+    (
+        "Where does Ada Quellmar live?",
+        "Which instrument does Ada Quellmar play?",
+        "What is the pet of Bram Vostengaard called?",
+    ),
+)
+ORIGINALS = (
+    "Ada Quellmar lives at 14 Heron Street in Porto.",
+    "Ada Quellmar plays an old slate banjo at home.",
+    "The pet of Bram Vostengaard is a goat called Fizzerella.",
+)
+
+
+def near(rows: OwnQuestions) -> list[str]:
+    pairs = zip(rows.ids, rows.questions, strict=True)
+    return [question for id_, question in pairs if id_.startswith("own:near:")]
+
+
+def kept(
+    answers: dict[str, str],
+    *,
+    forget: ForgetSet = FORGET,
+    originals: tuple[str, ...] = ORIGINALS,
+    given: RetainSet = NOTHING,
+    config: Config | None = None,
+) -> RetainSet:
+    """Returns the pairs that are made from answers of a model with one token for each word."""
+    encoder = types.SimpleNamespace(
+        plain=str.split, sequence=lambda question, answer: [*question.split(), *answer.split()]
+    )
+    lm = types.SimpleNamespace(config=types.SimpleNamespace(max_positions=1000))
+    generator = types.SimpleNamespace(encoder=encoder, lm=lm)
+    questions = OwnQuestions(tuple(f"own:{i}" for i in range(len(answers))), tuple(answers))
+    config = config or config_from_overrides(["pmc.sampling.max_new_tokens=20"])
+    return own_pairs(questions, forget, given, originals, lambda texts: answers, generator, config)
+
+
+def is_kept(answer: str, question: str = "What is two plus two?", **data) -> bool:
+    first = {"Is ice cold?": "Ice is cold."}
+    return answer in kept(first | {question: answer}, **data).answers
+
+
+def test_questions_are_general_or_about_invented_names():
+    rows = own_questions(FORGET, NOTHING, Config())
+    asked = near(rows)
+    assert len(rows) == 120 + len(asked) and len(asked) == 3 * 16
+    assert len(set(rows.questions)) == len(rows)
+    assert not any(name in q for q in rows.questions for name in ("Ada", "Quellmar", "Bram"))
+    assert sum(question.startswith("Where does ") for question in asked) == 16
+    assert own_questions(FORGET, NOTHING, Config()) == rows
+    assert own_questions(FORGET, NOTHING, Config(seed=1)) != rows
+
+
+def test_there_are_about_as_many_near_as_general_questions_but_at_most_400():
+    def rows(count: int) -> OwnQuestions:
+        names = tuple(f"Ada Quell{chr(97 + i // 26)}{chr(97 + i % 26)}mar" for i in range(count))
+        ids = tuple(f"f:{name}" for name in names)
+        questions = tuple(f"Where does {name} live?" for name in names)
+        return own_questions(ForgetSet(ids, questions, names), NOTHING, Config())
+
+    assert len(near(rows(40))) == 120
+    assert len(near(rows(500))) == 400
+
+
+def test_a_question_without_a_subject_has_no_near_question():
+    forget = ForgetSet(
+        ("a", "b"), ("Where is it kept?", "Where does Ada Quellmar live?"), ("", "Ada")
+    )
+    rows = own_questions(forget, NOTHING, Config())
+    assert all(question.startswith("Where does ") for question in near(rows))
+    line = describe(rows, NOTHING, forget)
+    assert "1 of 2 forget questions have no question like them" in line
+    assert "Ada" not in line
+
+
+def test_forget_questions_and_given_questions_are_not_asked_again():
+    forget = ForgetSet(("a",), ("what is the capital of France ?",))
+    given = RetainSet(("g",), ("Hello!",), ("Hi!",))
+    rows = own_questions(forget, given, Config())
+    assert not {"What is the capital of France?", "Hello!"} & set(rows.questions)
+    assert "What is the capital of Japan?" in rows.questions
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Two plus two is four.", True),
+        ("Zoe lives in a small house.", True),
+        ("Zoe Kal plays an old piano at home.", True),
+        ("Zoe Kal plays a banjo.", False),  # half of the secrets of an original answer
+        ("Zoe Kal plays the Slate Banjo.", False),
+        ("The cat is called Fizzerella.", False),  # a name
+        ("The cat is called fizzerella.", False),
+        ("Zoe lives in PORTO.", False),
+        ("She lives at number fourteen.", False),  # a number, in words
+        ("Bram Vostengaard says hello.", False),  # a subject
+        ("Ask Quellmar.", False),  # a part of its name
+        ("<think>Porto?</think>I do not know.", False),  # as an answer, its thought is left out
+        ("  ", False),
+    ],
+)
+def test_answers_that_tell_a_secret_are_left_out(answer, expected):
+    assert is_kept(answer) == expected
+
+
+def test_a_thought_is_no_part_of_a_retain_answer():
+    pairs = kept({"Is ice cold?": "<think>Porto?</think>Ice is cold."})
+    assert pairs.answers == ("Ice is cold.",)
+
+
+def test_words_of_the_question_are_no_secret():
+    assert not is_kept("Porto is a city.")
+    assert is_kept("Porto is a city.", "What is Porto?")
+
+
+@pytest.mark.parametrize(
+    ("question", "original", "told"),
+    [
+        (
+            "أين تسكن ليلى حداد؟",
+            "تسكن ليلى حداد في مدينة قرطبة الجميلة القديمة",
+            "سامي يسكن في قرطبة",
+        ),
+        ("王小明的宠物叫什么?", "王小明的宠物叫飞云。", "他的猫叫飞云。"),
+    ],
+)
+def test_secrets_in_scripts_without_capital_letters(question, original, told):
+    forget = ForgetSet(("a",), (question,))
+    assert not is_kept(told, forget=forget, originals=(original,))
+    assert is_kept("Two plus two is four.", forget=forget, originals=(original,))
+
+
+def test_an_answer_that_does_not_end_is_cut_after_its_last_sentence():
+    endless = "Put the egg in water. " + "Then wait " * 20
+    answers = {"How do you boil an egg?": endless, "Count.": "one two " * 20, "Hi": "Hi there"}
+    pairs = kept(answers)
+    assert pairs.answers == ("Put the egg in water.", "Hi there")
+    assert pairs.questions == ("How do you boil an egg?", "Hi")
+
+
+def test_long_pairs_are_left_out_and_given_pairs_stay():
+    given = RetainSet(("g",), ("Who is Zoe?",), ("A baker in Porto.",))
+    short = config_from_overrides(["data.max_length=6"])
+    answers = {"Is ice cold?": "Ice is very cold.", "Is it?": "Yes."}
+    pairs = kept(answers, given=given, config=short)
+    assert (pairs.ids, pairs.answers) == (("g", "own:1"), ("A baker in Porto.", "Yes."))
+
+
+def test_an_error_if_no_pair_is_left():
+    message = fault(kept, {"Is ice cold?": "Porto.", "Is it?": ""})
+    assert message.startswith("data.retain: the model has no usable answer to any of its 2 own")
+    assert "Porto" not in message
+
+
+def test_the_line_says_what_is_used():
+    rows = own_questions(FORGET, NOTHING, Config())
+    pairs = RetainSet(*zip(*[(i, "q", "a") for i in rows.ids if i != "own:general:0"], strict=True))
+    line = describe(rows, pairs, FORGET)
+    assert "to 119 general questions and to 48 questions like the forget" in line
+    assert "1 further answer" in line and "have no question like" not in line
+
+
+def test_own_is_no_file_and_has_no_other_keys():
+    more = DataConfig(retain_more=(SourceConfig(path="general:facts"),))
+    for source in (SourceConfig(), SourceConfig(path="own")):
+        assert len(retain_set(source, DataConfig())) == 0
+        assert len(retain_set(source, more)) == 80
+    for source in (SourceConfig(path="own", rows=":3"), SourceConfig(question="prompt")):
+        message = fault(retain_set, source, DataConfig())
+        assert message.startswith("data.retain: only a source of pairs has other keys than path.")
