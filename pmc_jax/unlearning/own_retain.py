@@ -21,7 +21,7 @@ import numpy as np
 import regex
 
 from pmc_jax.config.run import Config
-from pmc_jax.data.general import questions as general
+from pmc_jax.data.general.questions import rows as general_rows
 from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
 from pmc_jax.data.spelling import spelled_words
 from pmc_jax.data.subjects import find_subjects, invented_names, replace_names
@@ -56,7 +56,7 @@ def own_questions(forget: ForgetSet, given: RetainSet, config: Config) -> OwnQue
         UserError: the file of names cannot be read.
     """
     seen = {*map(appearance, (*forget.questions, *given.questions))}
-    rows = [row for row in general.rows() if appearance(row["question"]) not in seen]
+    rows = [row for row in general_rows() if appearance(row["question"]) not in seen]
     texts = [*given.questions, *given.answers]
     subjects = subjects_of(forget, texts, config.pmc)
     named = [i for i, names in enumerate(subjects) if names]

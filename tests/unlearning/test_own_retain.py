@@ -71,9 +71,9 @@ def test_questions_are_general_or_about_invented_names():
 
 def test_there_are_about_as_many_near_as_general_questions_but_at_most_400():
     def rows(count: int) -> OwnQuestions:
-        names = tuple(f"Ada Quell{chr(97 + i // 26)}{chr(97 + i % 26)}mar" for i in range(count))
-        ids = tuple(f"f:{name}" for name in names)
-        questions = tuple(f"Where does {name} live?" for name in names)
+        ids = tuple(f"f:{i}" for i in range(count))
+        questions = tuple(f"Where did Ada Quellmar live in {1000 + i}?" for i in range(count))
+        names = ("Ada Quellmar",) * count
         return own_questions(ForgetSet(ids, questions, names), NOTHING, Config())
 
     assert len(near(rows(40))) == 120
