@@ -40,6 +40,7 @@ def counts_of(config: Config, inputs: RunInputs, finetunes: bool) -> Counts:
         forget=forget,
         round_questions=min(forget, rows * schedule.steps_per_round),
         evaluated=sum(map(len, inputs.eval_sets)),
+        own=len(inputs.own) if inputs.own else 0,
     )
 
 

@@ -25,7 +25,8 @@ _IDS = 5  # number of ids in a line
 
 def _sets(inputs: RunInputs) -> dict[str, Any]:
     """Returns each set of rows by its setting."""
-    named = {"data.forget": inputs.forget, "data.retain": inputs.retain}
+    given = None if inputs.own and not len(inputs.retain) else inputs.retain
+    named = {"data.forget": inputs.forget, "data.retain": given, "data.retain (own)": inputs.own}
     named |= {"data.forget_answers": inputs.forget_answers, "finetune.data": inputs.target_rows}
     named |= {f"data.evaluate.{rows.name}": rows for rows in inputs.eval_sets}
     return {name: rows for name, rows in named.items() if rows is not None}

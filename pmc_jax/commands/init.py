@@ -1,9 +1,9 @@
 """Writes a commented settings file for your own data, sized to the data, the model and the device.
 
 The file is DIR/my_run.yaml; an existing file is never replaced. Without --forget, the command uses
-DIR/forget.csv and DIR/retain.csv. If DIR does not exist yet, it creates DIR with example rows about
-invented people. It asks the model the forget questions to see how long its answers are. Next, run
-pmc check and pmc unlearn with the file.
+DIR/forget.csv and DIR/retain.csv. With only forget rows, data.retain is own. If DIR does not exist
+yet, it creates DIR with example rows about invented people. It asks the model the forget questions
+to see how long its answers are. Next, run pmc check and pmc unlearn with the file.
 """
 
 import argparse

@@ -13,7 +13,7 @@ import jax
 
 from pmc_jax.commands.first_file import NAME, settings_text, write_new
 from pmc_jax.commands.inputs import load_model
-from pmc_jax.config.data import DataConfig, PeopleConfig, SourceConfig
+from pmc_jax.config.data import OWN, DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.config.run import Config, ModelConfig, config_from_dict
 from pmc_jax.data.columns import usual_columns
 from pmc_jax.data.encode import Encoder
@@ -134,7 +134,10 @@ def _read(folder: Path, forget: str | None, retain: str | None) -> _Data:
             truths=_truths(source, settings),
             paraphrase=_paraphrase(source, settings),
         )
-    if retain is not None or os.path.exists(found.retain_path):
+    if retain == OWN or (retain is None and not os.path.exists(found.retain_path)):
+        if found.forget is not None:
+            found = dataclasses.replace(found, retain_path=OWN)
+    else:
         rows = retain_set(SourceConfig(path=found.retain_path), settings)
         found = dataclasses.replace(found, retain=rows)
     return found
@@ -226,9 +229,11 @@ def _data_choices(data: _Data) -> list[Choice]:
     def rows(found: ForgetSet | RetainSet | None, what: str) -> str:
         return "write this file first" if found is None else f"{len(found)} {what}"
 
+    own = data.retain_path == OWN
+    kept = "the model's own answers" if own else rows(data.retain, "questions and answers")
     choices = [
         Choice("data.forget.path", data.forget_path, rows(data.forget, "questions")),
-        Choice("data.retain.path", data.retain_path, rows(data.retain, "questions and answers")),
+        Choice("data.retain.path", data.retain_path, kept),
     ]
     if data.truths is not None:
         why = "optional: true answers"
@@ -237,7 +242,8 @@ def _data_choices(data: _Data) -> list[Choice]:
         name = "data.evaluate.forget_paraphrased"
         choices.append(Choice(f"{name}.path", data.forget_path, "for the unlearn quality"))
         choices.append(Choice(f"{name}.question", data.paraphrase, "column with the other words"))
-    choices.append(Choice("data.evaluate.retain.path", data.retain_path, "for the utility"))
+    if not own:
+        choices.append(Choice("data.evaluate.retain.path", data.retain_path, "for the utility"))
     return choices
 
 

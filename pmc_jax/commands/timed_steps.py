@@ -15,6 +15,7 @@ from pmc_jax.commands.build import build_run
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.config.run import Config
 from pmc_jax.data.encode import Encoder
+from pmc_jax.data.records import RetainSet
 from pmc_jax.distributed.busy import busy
 from pmc_jax.planning.run_time import AnswerTime, Timings
 from pmc_jax.sampling.generator import TextGenerator
@@ -44,6 +45,11 @@ def time_programs(
         UserError: rows do not fit together, such as a prompt without room for an answer.
     """
     watch = Stopwatch()
+    if (own := inputs.own) is not None:  # Here, each question stands for its unknown answer.
+        rows = zip(own.ids, own.questions, own.questions, strict=True)
+        given = zip(inputs.retain.ids, inputs.retain.questions, inputs.retain.answers, strict=True)
+        retain = RetainSet(*zip(*given, *rows, strict=True))
+        inputs = dataclasses.replace(inputs, retain=retain)
     with watch.compiling_apart():
         finetune = ()
         if finetunes:

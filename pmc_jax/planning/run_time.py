@@ -68,6 +68,7 @@ class Counts:
         forget: number of forget questions.
         round_questions: number of different forget questions in a round.
         evaluated: number of rows in the evaluation sets that unlearn quality and utility read.
+        own: number of retain questions that the model answers itself.
     """
 
     finetune_steps: int
@@ -76,6 +77,7 @@ class Counts:
     forget: int
     round_questions: int
     evaluated: int
+    own: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _evaluation(config: Config, counts: Counts, timings: Timings) -> Estimate:
     """
     levels, every = config.evaluate.levels, config.evaluate.every
     between = (counts.steps - 1) // every if every else 0
-    greedy = 2 * counts.forget + (2 + between) * counts.evaluated
+    greedy = 2 * counts.forget + (2 + between) * counts.evaluated + counts.own
     greedy += 3 * counts.forget * ("elicited" in levels.measured)
     seconds = greedy * timings.greedy.of(timings.answer_tokens)
     if "sampled" in levels.measured:

@@ -71,6 +71,18 @@ def test_files_in_the_folder_are_found(inputs):
     assert "forget" not in config.data.evaluate  # There is no column with true answers.
 
 
+@pytest.mark.parametrize("options", [[], ["--retain", "own"]])
+def test_without_retain_rows_the_model_keeps_its_own_answers(options, inputs):
+    Path("retain.csv").unlink()
+    done = init("--model", "model", "--forget", "forget.csv", "--no-model", *options)
+    assert done.status == 0, done.err
+    config = load_config("my_run.yaml")
+    assert config.data.retain.path == "own" and "retain" not in config.data.evaluate
+    checked = tiny.pmc("check", "--fast", config="my_run.yaml")
+    assert checked.status == 0, checked.err
+    assert re.search(r"^data.retain \(own\) +[12]\d\d +prompt", checked.out, re.MULTILINE)
+
+
 def test_a_new_folder_has_example_rows(inputs):
     done = init("new", "--model", "model")
     assert done.status == 0, done.err
