@@ -20,7 +20,7 @@ from pmc_jax.config.run import (
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.config.wording import key_name
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
-from pmc_jax.data.sets import pairs_to_retain, questions_to_forget
+from pmc_jax.data.sets import general_set, pairs_to_retain, questions_to_forget
 from pmc_jax.data.twins import check_twins
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
@@ -100,7 +100,7 @@ def unlearn(
     elif not isinstance(forget, ForgetSet):
         forget = questions_to_forget(forget)
     given = RetainSet((), (), ()) if retain is None else _retain_set(retain)
-    own = own_questions(forget, given, settings) if retain is None else None
+    own = own_questions(forget, given, general_set(), settings) if retain is None else None
     inputs = RunInputs(forget, given, answers, refusals_for(settings.method), own=own)
     check_twins(settings.data.on_overlap, inputs.forget, inputs.retain)
     generator, recorder = TextGenerator.of(lm, settings.model), Recorder(bars=progress)

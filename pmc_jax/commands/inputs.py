@@ -21,7 +21,14 @@ from pmc_jax.data.records import (
     OwnQuestions,
     RetainSet,
 )
-from pmc_jax.data.sets import eval_set, finetune_rows, forget_answer_set, forget_set, retain_set
+from pmc_jax.data.sets import (
+    eval_set,
+    finetune_rows,
+    forget_answer_set,
+    forget_set,
+    general_set,
+    retain_set,
+)
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.mesh import make_mesh
@@ -101,7 +108,7 @@ def read_inputs(
             answers = attempt(forget_answer_set, data.forget_answers, data, forget)
         own = None
         if data.retain.is_own and forget is not None and retain is not None:
-            own = attempt(own_questions, forget, retain, config)
+            own = attempt(own_questions, forget, retain, general_set(), config)
         return RunInputs(
             forget,
             retain,

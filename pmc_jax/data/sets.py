@@ -133,6 +133,11 @@ def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
     return RetainSet(*_joined(list(named.values()), list(named), data))
 
 
+def general_set() -> RetainSet:
+    """Returns the general questions of the package with their answers."""
+    return retain_set(SourceConfig(path="general:all"), DataConfig())
+
+
 def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> ForgetAnswerSet:
     """Reads the forget questions with their true answers, for methods that train on these answers.
 

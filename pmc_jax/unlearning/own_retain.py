@@ -21,7 +21,6 @@ import numpy as np
 import regex
 
 from pmc_jax.config.run import Config
-from pmc_jax.data.general.questions import rows as general_rows
 from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
 from pmc_jax.data.spelling import spelled_words
 from pmc_jax.data.subjects import find_subjects, invented_names, replace_names
@@ -41,7 +40,9 @@ _MOST_NEAR = 400  # maximum number of near questions
 _SENTENCES = regex.compile(r".*(?:[.!?…](?=[\s\p{P}]|$)|[。！？؟।])\p{P}*", regex.DOTALL)
 
 
-def own_questions(forget: ForgetSet, given: RetainSet, config: Config) -> OwnQuestions:
+def own_questions(
+    forget: ForgetSet, given: RetainSet, general: RetainSet, config: Config
+) -> OwnQuestions:
     """Returns the questions that the target model answers for the retain data.
 
     There are about as many near questions as general questions, but at most 16 for a forget
@@ -50,23 +51,25 @@ def own_questions(forget: ForgetSet, given: RetainSet, config: Config) -> OwnQue
     Args:
         forget: the forget questions.
         given: retain pairs that are given in addition, such as those of `data.retain_more`.
+        general: the general questions of the package (see `sets.general_set`). The model does not
+            learn their answers.
         config: settings of the run. Only `pmc.subject.names_file` and `seed` are read.
 
     Raises:
         UserError: the file of names cannot be read.
     """
     seen = {*map(appearance, (*forget.questions, *given.questions))}
-    rows = [row for row in general_rows() if appearance(row["question"]) not in seen]
+    rows = [i for i, q in enumerate(general.questions) if appearance(q) not in seen]
     texts = [*given.questions, *given.answers]
     subjects = subjects_of(forget, texts, config.pmc)
     named = [i for i, names in enumerate(subjects) if names]
     count = min(max(1, round(len(rows) / max(1, len(named)))), _MOST_NAMES)
-    texts += [text for row in rows for text in (row["question"], row["answer"])]
-    invented = invented_names(subjects, [*forget.questions, *texts], count=count, seed=config.seed)
+    texts += [*forget.questions, *general.questions, *general.answers]
+    invented = invented_names(subjects, texts, count=count, seed=config.seed)
     if len(named) > _MOST_NEAR:
         named = [named[i] for i in np.linspace(0, len(named) - 1, _MOST_NEAR).astype(int)]
-    ids = [f"own:{row['id']}" for row in rows]
-    questions = [row["question"] for row in rows]
+    ids = [f"own:{general.ids[i]}" for i in rows]
+    questions = [general.questions[i] for i in rows]
     for i in named:
         for number, names in enumerate(invented[i]):
             question = replace_names(forget.questions[i], names)

@@ -8,7 +8,7 @@ from tiny_runs import fault
 from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.config.run import Config, config_from_overrides
 from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
-from pmc_jax.data.sets import retain_set
+from pmc_jax.data.sets import general_set, retain_set
 from pmc_jax.unlearning.own_retain import describe, own_pairs, own_questions
 
 pytestmark = pytest.mark.quick
@@ -59,14 +59,14 @@ def is_kept(answer: str, question: str = "What is two plus two?", **data) -> boo
 
 
 def test_questions_are_general_or_about_invented_names():
-    rows = own_questions(FORGET, NOTHING, Config())
+    rows = own_questions(FORGET, NOTHING, general_set(), Config())
     asked = near(rows)
     assert len(rows) == 120 + len(asked) and len(asked) == 3 * 16
     assert len(set(rows.questions)) == len(rows)
     assert not any(name in q for q in rows.questions for name in ("Ada", "Quellmar", "Bram"))
     assert sum(question.startswith("Where does ") for question in asked) == 16
-    assert own_questions(FORGET, NOTHING, Config()) == rows
-    assert own_questions(FORGET, NOTHING, Config(seed=1)) != rows
+    assert own_questions(FORGET, NOTHING, general_set(), Config()) == rows
+    assert own_questions(FORGET, NOTHING, general_set(), Config(seed=1)) != rows
 
 
 def test_there_are_about_as_many_near_as_general_questions_but_at_most_400():
@@ -74,7 +74,7 @@ def test_there_are_about_as_many_near_as_general_questions_but_at_most_400():
         ids = tuple(f"f:{i}" for i in range(count))
         questions = tuple(f"Where did Ada Quellmar live in {1000 + i}?" for i in range(count))
         names = ("Ada Quellmar",) * count
-        return own_questions(ForgetSet(ids, questions, names), NOTHING, Config())
+        return own_questions(ForgetSet(ids, questions, names), NOTHING, general_set(), Config())
 
     assert len(near(rows(40))) == 120
     assert len(near(rows(500))) == 400
@@ -84,7 +84,7 @@ def test_a_question_without_a_subject_has_no_near_question():
     forget = ForgetSet(
         ("a", "b"), ("Where is it kept?", "Where does Ada Quellmar live?"), ("", "Ada")
     )
-    rows = own_questions(forget, NOTHING, Config())
+    rows = own_questions(forget, NOTHING, general_set(), Config())
     assert all(question.startswith("Where does ") for question in near(rows))
     line = describe(rows, NOTHING, forget)
     assert "1 of 2 forget questions have no question like them" in line
@@ -94,7 +94,7 @@ def test_a_question_without_a_subject_has_no_near_question():
 def test_forget_questions_and_given_questions_are_not_asked_again():
     forget = ForgetSet(("a",), ("what is the capital of France ?",))
     given = RetainSet(("g",), ("Hello!",), ("Hi!",))
-    rows = own_questions(forget, given, Config())
+    rows = own_questions(forget, given, general_set(), Config())
     assert not {"What is the capital of France?", "Hello!"} & set(rows.questions)
     assert "What is the capital of Japan?" in rows.questions
 
@@ -171,7 +171,7 @@ def test_an_error_if_no_pair_is_left():
 
 
 def test_the_line_says_what_is_used():
-    rows = own_questions(FORGET, NOTHING, Config())
+    rows = own_questions(FORGET, NOTHING, general_set(), Config())
     pairs = RetainSet(*zip(*[(i, "q", "a") for i in rows.ids if i != "own:general:0"], strict=True))
     line = describe(rows, pairs, FORGET)
     assert "to 119 general questions and to 48 questions like the forget" in line
