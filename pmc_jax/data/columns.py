@@ -129,12 +129,12 @@ def _report(source: SourceConfig, table: Table, where: str, columns: Columns) ->
     if columns.answer is not None and not source.answer and columns.answer != "answer":
         taken["answer"] = f"the answers from {columns.answer}"
     if taken:
-        settings = " and ".join(f"{where}.{field}" for field in taken)
+        text = " and ".join(taken.values())
         if len(taken) == 2 and question == columns.answer:
-            taken = {"": f"the questions and the answers from {question}"}
+            text = f"the questions and the answers from {question}"
         _log.warning(
-            "%s: pmc reads %s in %s. To read other columns, set %s.",
-            *(where, " and ".join(taken.values()), table.name, settings),
+            "%s: pmc reads %s in %s. To change this, set its %s.",
+            *(where, text, table.name, " and ".join(taken)),
         )
 
 

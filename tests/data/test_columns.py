@@ -49,8 +49,7 @@ def test_usual_columns_are_read_and_named(question, answer, name, tmp_path, capl
     line = said(caplog)
     assert line == (
         f"data.retain: pmc reads the questions from {question} and the answers from {answer} in "
-        f"{tmp_path / name}. To read other columns, set data.retain.question and "
-        "data.retain.answer."
+        f"{tmp_path / name}. To change this, set its question and answer."
     )
     assert forget(tmp_path, rows, name=name).questions == ("Who?",)
     assert f"pmc reads the questions from {question} in {tmp_path / name}." in said(caplog)
