@@ -51,7 +51,7 @@ def test_short_and_without_texts(tmp_path):
         RunInputs(forget, retain, None, [SECRET], [evaluated]),
         RunState(texts={SECRET: SECRET}),
         table_of("f.csv", [{SECRET: SECRET}]),
-        Rows(("a:0",), {"question": (SECRET,)}),
+        Rows(("a:0",), (SECRET,), (), {"subject": (SECRET,)}),
         *secrets_of(forget, [SECRET], [evaluated], retain, config),
         Rollout([SECRET], np.ones(1), np.ones(1), np.ones(1, bool)),
         Selection("a:0", SECRET, 0.5, [0.5]),
