@@ -27,7 +27,7 @@ from pmc_jax.distributed.supervisor import Parent, run_supervised
 from pmc_jax.errors import Preempted, Stopped, UserError, fault_of_machine, print_unexpected
 
 COMMANDS = (
-    *("init", "check", "finetune", "unlearn", "evaluate", "sample", "compare", "export"),
+    *("init", "check", "finetune", "unlearn", "evaluate", "sample", "chat", "compare", "export"),
     *("plan", "push", "report", "verify", "config"),
 )
 _LOST = (

@@ -15,7 +15,12 @@ from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.commands.fits import check_evaluation, check_measured, check_prompts
 from pmc_jax.commands.inputs import load_model, model_digest
 from pmc_jax.commands.pinned_date import pin_date
-from pmc_jax.commands.recorded import recorded_config, source_model
+from pmc_jax.commands.recorded import (
+    finished_config,
+    recorded_config,
+    source_model,
+    unlearned_model,
+)
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.data.records import EvalSet
@@ -69,7 +74,7 @@ def run_evaluate_run(
             evaluation rows are not those of the run although no override changes `data`.
         Stopped: the process was asked to stop; the same call resumes.
     """
-    config = _settings_of(folder, overrides)
+    config = finished_config(folder, overrides)
     _check_rows(config, folder)
     if config.model.date is not None:
         say(f"{folder}: the evaluation uses {config.model.date} as today's date (model.date)")
@@ -105,12 +110,7 @@ def evaluate_finished(
     """
     sets, caches = eval_sets(config), caches or {}
     check_measured(config, sets)
-    after = folder / run_files.MODEL
-    if not multihost.broadcast(after.is_dir):
-        raise UserError(
-            f"{after}: the unlearned model does not exist. Run pmc export {folder}, or repeat the "
-            "run with --overwrite. A comparison keeps models with output.keep_models=true."
-        )
+    after = unlearned_model(folder)
     fix = f"To measure only the unlearned model, run pmc evaluate CONFIG model.path={after}"
     before, digest = source_model(config, folder, fix=fix)
     models = {
@@ -207,14 +207,3 @@ def _check_rows(config: Config, folder: Path) -> None:
             f"{', '.join(changed)}: the rows have changed since the run in {folder}. Restore the "
             f"files, or set {changed[0]}.path to another file."
         )
-
-
-def _settings_of(folder: Path, overrides: Sequence[str]) -> Config:
-    """Returns the settings of a finished run, changed by overrides.
-
-    Raises:
-        UserError: the folder holds no finished run, or an override is invalid.
-    """
-    if not multihost.broadcast((folder / run_files.RESULTS).is_file):
-        raise UserError(f"{folder}: the folder holds no finished run. Run pmc unlearn first.")
-    return recorded_config(folder, overrides)

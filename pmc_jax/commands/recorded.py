@@ -31,6 +31,32 @@ def recorded_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
     return config_from_dict(settings, where=f"{folder} with overrides")
 
 
+def finished_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """Returns the recorded settings of a finished run with overrides.
+
+    Raises:
+        UserError: the folder holds no finished run, or an override is invalid.
+    """
+    if not multihost.broadcast((folder / run_files.RESULTS).is_file):
+        raise UserError(f"{folder}: the folder holds no finished run. Run pmc unlearn first.")
+    return recorded_config(folder, overrides)
+
+
+def unlearned_model(folder: Path) -> Path:
+    """Returns the folder of the unlearned model of a finished run.
+
+    Raises:
+        UserError: the model does not exist.
+    """
+    model = folder / run_files.MODEL
+    if not multihost.broadcast(model.is_dir):
+        raise UserError(
+            f"{model}: the unlearned model does not exist. Run pmc export {folder}, or repeat the "
+            "run with --overwrite. A comparison keeps models with output.keep_models=true."
+        )
+    return model
+
+
 def source_model(config: Config, folder: Path, *, fix: str) -> tuple[str, str]:
     """Returns the path and the digest of the model from which the run in `folder` started.
 

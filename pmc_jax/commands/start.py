@@ -42,6 +42,8 @@ def add_arguments(
     what = "YAML file with settings, or the name of a shipped file such as quickstart"
     if "OUTPUT_FOLDER" in config:
         what += f", or {'with --purge ' if 'purge' in flags else ''}the output folder of a run"
+    if "MODEL" in config:
+        what += ", or a model: its folder, a *.gguf file or package:NAME"
     parser.add_argument("config", metavar=config, help=what)
     settings = parser.add_argument(
         "overrides",

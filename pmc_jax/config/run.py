@@ -56,8 +56,8 @@ class OutputConfig(Section):
     """The folder of a run and its checkpoints.
 
     Fields:
-        dir: folder of the run on this machine, which finetune, unlearn and export need; evaluate
-            and sample read only the date of this run (see `model.date`).
+        dir: folder of the run on this machine, which finetune, unlearn and export need; evaluate,
+            sample and chat read only the date of this run (see `model.date`).
         checkpoint_every: number of steps between checkpoints; 0 selects an interval of ten minutes.
         checkpoint_end: whether to also write a checkpoint after the last step.
         keep: number of newest checkpoints to keep; the checkpoint of the best step is also kept

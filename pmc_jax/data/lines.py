@@ -1,6 +1,9 @@
-"""Reads a text file, either as one text or as a list of its lines."""
+"""Reads a text file, either as one text or as a list of its lines, and the lines of stdin."""
 
+import io
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from pmc_jax.config.reading import read_bytes
@@ -41,3 +44,16 @@ def read_text(path: str | Path, where: str) -> str:
         raise UserError(
             f"{where}: the file {path} is not UTF-8 at byte {error.start}. Save the file as UTF-8."
         ) from None
+
+
+def stdin_lines() -> Iterator[str]:
+    """Yields each line of stdin that is not blank, stripped of surrounding white space.
+
+    A byte that is not valid in the encoding of stdin becomes half of a surrogate pair, which the
+    checks of questions report.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    for line in sys.stdin or ():  # A process without stdin has None in its place.
+        if text := line.strip():
+            yield text

@@ -38,6 +38,7 @@ class _Stop:
         number: number of the signal.
         saving: number of `saving` blocks that the process is in.
         importing: whether the process is in an `importing` block.
+        interrupt: function that is called after SIGINT, see `on_interrupt`; None stops the process.
     """
 
     def __init__(self):
@@ -45,6 +46,7 @@ class _Stop:
         self.number = int(signal.SIGTERM)
         self.saving = 0
         self.importing = False
+        self.interrupt: Callable[[], None] | None = None
 
 
 _stop = _Stop()
@@ -173,6 +175,19 @@ def importing() -> Iterator[None]:
         _stop.importing = False
 
 
+@contextlib.contextmanager
+def on_interrupt(function: Callable[[], None]) -> Iterator[None]:
+    """Calls a function in the main thread after each SIGINT in a `with` block.
+
+    SIGINT then does not stop the process, but the function may raise KeyboardInterrupt.
+    """
+    _stop.interrupt = function
+    try:
+        yield
+    finally:
+        _stop.interrupt = None
+
+
 def is_requested() -> bool:
     """Returns whether this process has received a signal to stop."""
     return _stop.requested.is_set()
@@ -218,6 +233,9 @@ def stop_after(passed: int) -> None:
 
 
 def _on_signal(number: int, _: object) -> None:
+    if number == signal.SIGINT and _stop.interrupt is not None:
+        _stop.interrupt()
+        return
     if is_requested():
         return  # `_watch` ends the process after a second signal.
     _stop.number = number
@@ -253,6 +271,8 @@ def _watch(
             byte = os.read(read_end, 1)[0]
             if not byte:
                 return
+            if byte == signal.SIGINT and _stop.interrupt is not None:
+                continue
             if not number and byte in numbers:
                 number, received, must_end = byte, time.monotonic(), not _stop.saving
             elif byte in numbers and time.monotonic() - received > _SAME_SIGNAL_SECONDS:

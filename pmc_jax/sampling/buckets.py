@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from pmc_jax.distributed.mesh import round_up
 
 _PROMPT_MULTIPLE = 16
+_MIN_GROWING = 64
 
 
 def prompt_size(prompts: Sequence[Sequence[int]]) -> int:
     """Returns the number of tokens to which all prompts are padded, a multiple of 16."""
     return round_up(max(map(len, prompts)), _PROMPT_MULTIPLE)
+
+
+def growing_prompt_size(length: int) -> int:
+    """Returns the number of tokens to which a prompt is padded that grows with a conversation.
+
+    The size is 64, 128, 256, ..., so that few sizes are compiled.
+    """
+    return max(_MIN_GROWING, 1 << (length - 1).bit_length())
 
 
 def largest_batch_shape(

@@ -140,6 +140,7 @@ class Engine:
         expected: Sequence[int] | None = None,
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
+        on_tokens: Callable[[np.ndarray], None] = lambda tokens: None,
     ) -> Iterator[Samples]:
         """Generates answers. Yields all answers to a question as soon as the last of them ends.
 
@@ -157,6 +158,9 @@ class Engine:
             usage: counters that the call increments.
             progress: function that receives, after each call of the decoder, the number of tokens
                 that this call generated.
+            on_tokens: function that receives, after the first prefill and after each call of the
+                decoder, all tokens so far: i32[Q,K,max_new_tokens], end tokens included; -1 after
+                the newest token. It must not change them.
 
         Raises:
             UserError: a prompt does not begin with the shared prefix, or it does not have 1 to
@@ -179,11 +183,13 @@ class Engine:
             order.sort(key=lambda i: -expected[i])
         run = ContinuousBatching(self, weights, prompts, order, key, ids, usage or Usage())
         ended = run.prepare()
+        on_tokens(run.scheduler.tokens)
         while run.decode():
             if ended:
                 yield self._samples(run.scheduler, ended)
             useful, ended = run.collect()
             progress(useful)
+            on_tokens(run.scheduler.tokens)
             ended += run.prepare()
         if ended:
             yield self._samples(run.scheduler, ended)
