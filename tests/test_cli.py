@@ -193,6 +193,7 @@ def test_help_of_a_command_names_its_own_options(command, capsys):
     [
         ("unlearn", ("pmc.sampling:", "train.lora:"), ("plan:",)),
         ("sample", ("pmc.sampling:", "temperature_decay_tokens int = 2"), ("train:", "pmc.score:")),
+        ("chat", ("model:", "evaluate:", "max_new_tokens int = 96"), ("data:", "pmc.sampling:")),
         ("compare", ("max_seconds float = 120.0", "mapping of entry"), ("train:",)),
         ("report", ("report:", "file str = null"), ("model:",)),
         ("verify", (), ("Settings",)),

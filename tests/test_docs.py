@@ -72,7 +72,7 @@ def test_commands_are_accepted(page, checkout):
         options = cli._parse(arguments)
         settings = [text for text in arguments[1:] if "=" in text and not text.startswith("-")]
         config = getattr(options, "config", None)
-        if config is None or config.startswith("runs/"):  # the folder of a finished run
+        if config is None or config.startswith(("runs/", "package:")):  # a finished run or a model
             config_from_overrides(settings)
         elif arguments[0] == "compare":
             load_compare(config, settings)

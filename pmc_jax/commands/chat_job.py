@@ -193,13 +193,11 @@ class _Chat:
                 conversation.turns.clear()
             _note("the models have forgotten the turns")
         else:
-            names = _SPEAKERS[command]
+            names, loaded = _SPEAKERS[command], ", ".join(self._conversations)
             if not self._conversations.keys() >= {*names}:
-                raise UserError(
-                    f"{command}: only {', '.join(self._conversations)} can answer here."
-                )
+                raise UserError(f"{command}: this chat has only the model {loaded}.")
             self._active = names
-            _note(f"{' and '.join(names)}: answers follow")
+            _note(f"answers: {', '.join(names)}")
 
     def _set_samples(self, argument: str) -> None:
         number, _, temperature = argument.partition(" ")

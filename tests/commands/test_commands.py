@@ -69,19 +69,6 @@ def test_every_prompt_is_encoded_once(inputs, monkeypatch):
     assert {counts[row["question"]] for row in (*tiny.FORGET, *tiny.AGAIN, *tiny.RETAIN)} == {1}
 
 
-def test_sample_prints_json_lines(inputs):
-    before = tiny.digest(inputs)
-    one = tiny.succeed("sample", "output.dir=null")
-    lines = [json.loads(line) for line in one.lines]
-    assert [line["question"] for line in lines] == [row["question"] for row in tiny.FORGET]
-    assert [line["id"] for line in lines] == [f"forget:{i}" for i in range(len(tiny.FORGET))]
-    assert all(len(line["answers"]) == 8 for line in lines)
-    assert any(len(set(line["answers"])) > 1 for line in lines)
-    assert tiny.succeed("sample").out == one.out
-    assert tiny.succeed("sample", "seed=1").out != one.out
-    assert tiny.digest(inputs) == before
-
-
 # Compilations
 
 

@@ -71,7 +71,7 @@ def test_work_that_needs_more_memory_than_is_free(overrides, part, inputs, monke
 
 def test_a_sample_that_needs_more_memory_than_is_free(inputs, monkeypatch):
     monkeypatch.setattr(memory, "free_on_host", lambda: 5e6)
-    tiny.assert_names(tiny.refused("sample", "pmc.sampling.num_samples=10000"), "Sampling 60,000")
+    tiny.assert_names(tiny.refused("sample", "--samples", "10000"), "Sampling 60,000")
 
 
 def test_free_memory(tmp_path, monkeypatch):

@@ -2,11 +2,21 @@
 
 import pytest
 
-from pmc_jax.sampling.buckets import batch_buckets, largest_batch_shape, prompt_size
+from pmc_jax.sampling.buckets import (
+    batch_buckets,
+    growing_prompt_size,
+    largest_batch_shape,
+    prompt_size,
+)
 
 
 def test_prompt_size():
     assert [prompt_size([[0] * n, [0]]) for n in (1, 16, 17, 33)] == [16, 16, 32, 48]
+
+
+def test_growing_prompt_size():
+    sizes = [growing_prompt_size(n) for n in (1, 64, 65, 128, 129, 4096)]
+    assert sizes == [64, 64, 128, 128, 256, 4096]
 
 
 @pytest.mark.parametrize(
