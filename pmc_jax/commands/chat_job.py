@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib
 import logging
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import jax
 
 from pmc_jax.commands.inputs import load_model
-from pmc_jax.commands.recorded import source_model
+from pmc_jax.commands.recorded import recorded_config, source_model
 from pmc_jax.config.evaluate import LevelsConfig
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.data.check import text_fault
@@ -37,7 +38,7 @@ _HELP = """\
 /samples N [T]    N sampled answers at temperature T, counted; /samples 0: one greedy answer
 /before, /after   only this model answers
 /both             both models answer
-/new              forget the turns
+/new              begin a new conversation
 /help             show this list
 /quit             end, like Ctrl-D; Ctrl-C stops an answer
 //TEXT            ask the question /TEXT"""
@@ -64,7 +65,7 @@ def run_chat(config: Config, folder: Path | None) -> int:
         paths = {"after": model_path(config)}
         try:
             fix = "Only the model after unlearning answers"
-            paths = {"before": source_model(config, folder, fix=fix)[0], **paths}
+            paths = {"before": source_model(recorded_config(folder), folder, fix=fix)[0], **paths}
         except UserError as error:
             _log.warning("%s", error)
     chat = _Chat({name: _conversation(config, path) for name, path in paths.items()}, config)
@@ -89,6 +90,8 @@ def _conversation(config: Config, path: str) -> Conversation:
     # Only the snapshot is needed from here on, so the memory of the model becomes free.
     shapes = jax.eval_shape(lambda model: model, lm.model)
     generator = dataclasses.replace(generator, lm=dataclasses.replace(lm, model=shapes))
+    del lm
+    gc.collect()  # Reference cycles hold the model.
     limits = config.evaluate.max_new_tokens, config.evaluate.batch_size
     return Conversation(generator, weights, *limits, config.seed)
 
@@ -160,9 +163,11 @@ class _Chat:
             Whether a line was invalid.
         """
         failed = False
-        for line in filter(None, lines):
+        for number, line in enumerate(lines, 1):
             if line == "/quit":
                 break
+            if not line:
+                continue
             try:
                 if fault := text_fault(line):
                     raise UserError(f"the line {fault}. Change the line.")
@@ -171,7 +176,8 @@ class _Chat:
                 else:
                     self._answer(line.removeprefix("/"), echo)
             except UserError as error:
-                print(f"pmc: error: {error}", file=sys.stderr)
+                where = f"stdin, line {number}: " if echo else ""
+                print(f"pmc: error: {where}{error}", file=sys.stderr)
                 failed = True
         return failed
 
@@ -191,7 +197,7 @@ class _Chat:
         elif command == "/new":
             for conversation in self._conversations.values():
                 conversation.turns.clear()
-            _note("the models have forgotten the turns")
+            _note("new conversation")
         else:
             names, loaded = _SPEAKERS[command], ", ".join(self._conversations)
             if not self._conversations.keys() >= {*names}:
@@ -231,7 +237,8 @@ class _Chat:
                     self._answer_by(name, question, prefill)
             except _AnswerStopped:
                 _note("stopped")
-        print()
+            finally:
+                print()
 
     def _answer_by(self, name: str, question: str, prefill: str) -> None:
         """Prints the answers of one model."""

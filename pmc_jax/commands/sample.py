@@ -104,7 +104,8 @@ def _questions(options: argparse.Namespace, config: Config) -> tuple[Sequence[st
 
     data, name = config.data, options.set or "forget"
     if options.question:
-        piped = multihost.broadcast(lambda: list(stdin_lines())) if "-" in options.question else []
+        has_piped, read = "-" in options.question, lambda: list(filter(None, stdin_lines()))
+        piped = multihost.broadcast(read) if has_piped else []
         parts = (piped if text == "-" else [text] for text in options.question)
         rows = questions_to_forget(itertools.chain.from_iterable(parts), "--question")
     elif name == "forget":

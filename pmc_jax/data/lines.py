@@ -47,7 +47,7 @@ def read_text(path: str | Path, where: str) -> str:
 
 
 def stdin_lines() -> Iterator[str]:
-    """Yields each line of stdin that is not blank, stripped of surrounding white space.
+    """Yields each line of stdin, stripped of surrounding white space.
 
     A byte that is not valid in the encoding of stdin becomes half of a surrogate pair, which the
     checks of questions report.
@@ -55,5 +55,4 @@ def stdin_lines() -> Iterator[str]:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     for line in sys.stdin or ():  # A process without stdin has None in its place.
-        if text := line.strip():
-            yield text
+        yield line.strip()

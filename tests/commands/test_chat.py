@@ -71,7 +71,7 @@ def test_samples_prefill_and_invalid_lines(taught, monkeypatch):
     assert sum(map(int, counted)) == 12
     assert "question: /\n" in done.out and "(answers: before, after)" in done.out
     assert done.status == 2 and len(done.said) == 4
-    tiny.assert_names("".join(done.said), "/help", "/samples N", "/new: ", "not valid text")
+    tiny.assert_names("".join(done.said), "/help", "line 7: /samples: ", "/new: ", "not valid text")
 
 
 def test_a_full_context_window_leaves_out_the_oldest_turns(inputs, monkeypatch):
@@ -88,7 +88,7 @@ def test_only_the_model_after_unlearning_answers_after_a_purge(copied, monkeypat
     tiny.succeed("unlearn", "--purge", config="out")
     done = chat(monkeypatch, FIRST, "/both")
     assert "before:" not in done.out and "\nafter:    " in done.out
-    assert done.said == ["pmc: error: /both: this chat has only the model after."]
+    assert done.said == ["pmc: error: stdin, line 2: /both: this chat has only the model after."]
     assert [record.getMessage() for record in caplog.records] == [
         "out/target: the model from which the run started no longer exists. Only the model after "
         "unlearning answers."
