@@ -26,7 +26,7 @@ from pmc_jax.data.lines import stdin_lines
 from pmc_jax.data.visible import is_visible
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import UserError, escaped
-from pmc_jax.sampling.conversation import Conversation
+from pmc_jax.sampling.chat_session import ChatSession
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import Sampler
 
@@ -68,7 +68,7 @@ def run_chat(config: Config, folder: Path | None) -> int:
             paths = {"before": source_model(recorded_config(folder), folder, fix=fix)[0], **paths}
         except UserError as error:
             _log.warning("%s", error)
-    chat = _Chat({name: _conversation(config, path) for name, path in paths.items()}, config)
+    chat = _Chat({name: _session(config, path) for name, path in paths.items()}, config)
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         return 2 * chat.answer_all(stdin_lines(), echo=True)
     models = ", ".join(f"{name} = {escaped(path)}" for name, path in paths.items())
@@ -83,7 +83,7 @@ def run_chat(config: Config, folder: Path | None) -> int:
         print()
 
 
-def _conversation(config: Config, path: str) -> Conversation:
+def _session(config: Config, path: str) -> ChatSession:
     lm = load_model(config, path)
     generator = TextGenerator.of(lm, config.model)
     weights = generator.snapshot(lm.model)
@@ -93,7 +93,7 @@ def _conversation(config: Config, path: str) -> Conversation:
     del lm
     gc.collect()  # Reference cycles hold the model.
     limits = config.evaluate.max_new_tokens, config.evaluate.batch_size
-    return Conversation(generator, weights, *limits, config.seed)
+    return ChatSession(generator, weights, *limits, config.seed)
 
 
 def _terminal_lines() -> Iterator[str]:
@@ -138,17 +138,17 @@ class _Interrupt:
 
 
 class _Chat:
-    """State of a chat: its conversations, and what the commands have changed.
+    """State of a chat: its sessions, and what the commands have changed.
 
     Args:
-        conversations: the conversation with each model by the name of the model.
+        sessions: the session of each model by the name of the model.
         config: settings, of which `evaluate` is read.
     """
 
-    def __init__(self, conversations: Mapping[str, Conversation], config: Config):
+    def __init__(self, sessions: Mapping[str, ChatSession], config: Config):
         self.interrupt = _Interrupt()
-        self._conversations, self._settings = conversations, config.evaluate
-        self._active = list(conversations)
+        self._sessions, self._settings = sessions, config.evaluate
+        self._active = list(sessions)
         self._levels = config.evaluate.levels
         self._is_sampled, self._prefill = False, ""
 
@@ -195,12 +195,12 @@ class _Chat:
         elif command == "/help":
             print(_HELP)
         elif command == "/new":
-            for conversation in self._conversations.values():
-                conversation.turns.clear()
+            for session in self._sessions.values():
+                session.messages.clear()
             _note("new conversation")
         else:
-            names, loaded = _SPEAKERS[command], ", ".join(self._conversations)
-            if not self._conversations.keys() >= {*names}:
+            names, loaded = _SPEAKERS[command], ", ".join(self._sessions)
+            if not self._sessions.keys() >= {*names}:
                 raise UserError(f"{command}: this chat has only the model {loaded}.")
             self._active = names
             _note(f"answers: {', '.join(names)}")
@@ -243,7 +243,7 @@ class _Chat:
     def _answer_by(self, name: str, question: str, prefill: str) -> None:
         """Prints the answers of one model."""
         print(f"{name + ':':{_INDENT}}", end="", flush=True)
-        ask = functools.partial(self._conversations[name].ask, question, prefill=prefill)
+        ask = functools.partial(self._sessions[name].ask, question, prefill=prefill)
         try:
             if self._is_sampled:
                 print(self._how(), end="", flush=True)

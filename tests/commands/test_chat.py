@@ -17,7 +17,7 @@ from jax import monitoring
 from pmc_jax import cli
 from pmc_jax.commands import start
 from pmc_jax.commands.chat_job import _GrowingText
-from pmc_jax.sampling.conversation import Conversation
+from pmc_jax.sampling.chat_session import ChatSession
 
 QUESTIONS = [row["question"] for row in tiny.FORGET]
 FIRST, SECOND = QUESTIONS[:2]
@@ -141,7 +141,7 @@ def in_terminal(monkeypatch, typed: bytes) -> tuple[int, str]:
 @pytest.mark.parametrize("count", [1, 2])
 def test_ctrl_c_stops_an_answer_and_a_second_one_ends(count, taught, monkeypatch):
     monkeypatch.chdir(taught.folder)
-    original, questions = Conversation.ask, []
+    original, questions = ChatSession.ask, []
 
     def ask(self, question, *args, on_text, **options):
         questions.append(question)
@@ -154,7 +154,7 @@ def test_ctrl_c_stops_an_answer_and_a_second_one_ends(count, taught, monkeypatch
 
         return original(self, question, *args, on_text=interrupted, **options)
 
-    monkeypatch.setattr(Conversation, "ask", ask)
+    monkeypatch.setattr(ChatSession, "ask", ask)
     status, shown = in_terminal(monkeypatch, f"{FIRST}\n{SECOND}\n\x04".encode())
     if count == 2:
         assert status == 130 and questions == [FIRST] and "Traceback" not in shown

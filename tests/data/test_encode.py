@@ -49,24 +49,6 @@ def encoder(template: str | None = None, generation_config=None, **fields) -> En
     return make_encoder(tokenizer(template), ModelConfig(**fields), generation_config)
 
 
-TWO_TURNS = [("Who wrote it ?", "The poet"), ("Who ?", "no one")]
-
-
-def test_conversation_in_the_tags_format_repeats_training_rows():
-    expected = "<s> Question: Who wrote it ? Answer: The poet </s> <s> Question: Who ? Answer: no "
-    expected += "one </s> <s> Question: Who wrote ?"
-    assert encoder().conversation(TWO_TURNS, "Who wrote ?") == ids(expected)
-    assert encoder().conversation([], "Who ?") == encoder().prompt("Who ?")
-
-
-def test_conversation_in_the_chat_format_keeps_the_system_prompt():
-    enc = encoder(TURNS, system_prompt="Be brief")
-    expected = "<s> <|system|> Be brief <|end|> <|user|> Who wrote it ? <|end|> <|assistant|> The "
-    expected += "poet <|end|> <|user|> Who ? <|end|> <|assistant|> no one <|end|> <|user|> Who "
-    expected += "wrote ? <|end|> <|assistant|>"
-    assert enc.conversation(TWO_TURNS, "Who wrote ?") == ids(expected)
-
-
 class TestTags:
     def test_prompt_and_answer(self):
         enc = encoder()

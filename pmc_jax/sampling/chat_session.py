@@ -1,4 +1,4 @@
-"""Conversation with a model: the turns so far, and answers that are streamed."""
+"""Chat with a model: the messages so far, and answers that are streamed."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from pmc_jax.data import thoughts
+from pmc_jax.data import conversation, thoughts
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.buckets import growing_prompt_size
 from pmc_jax.sampling.generator import TextGenerator
@@ -20,7 +20,7 @@ _MAX_PROMPT = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """Answers of a model to one question of a conversation.
+    """Answers of a model to one question of a chat.
 
     Attributes:
         texts: the answers, each with the prefill with which it begins.
@@ -34,8 +34,8 @@ class Reply:
 
 
 @dataclasses.dataclass
-class Conversation:
-    """Conversation with one model.
+class ChatSession:
+    """Chat with one model.
 
     Attributes:
         generator: generator of the model.
@@ -43,7 +43,7 @@ class Conversation:
         max_new_tokens: maximum number of tokens in an answer, without its prefill.
         batch_size: maximum number of answers that are decoded at the same time.
         seed: seed of the random draws.
-        turns: questions and answers that the model sees before the next question.
+        messages: role and text of each earlier message, of the user and the model in turn.
     """
 
     generator: TextGenerator
@@ -51,7 +51,7 @@ class Conversation:
     max_new_tokens: int
     batch_size: int
     seed: int = 0
-    turns: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
+    messages: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
     _count: int = dataclasses.field(default=0, init=False, repr=False)
 
     def ask(
@@ -63,9 +63,9 @@ class Conversation:
         prefill: str = "",
         on_text: Callable[[str], None] = lambda text: None,
     ) -> Reply:
-        """Answers a question and adds it to the turns, with its most frequent answer.
+        """Answers a question and adds it to the messages, with its most frequent answer.
 
-        If the prompt is too long, the oldest turns are removed. The turns stay as they are if
+        If the prompt is too long, the oldest turns are removed. The messages stay as they are if
         `on_text` raises an error.
 
         Args:
@@ -111,16 +111,17 @@ class Conversation:
             on_tokens=on_tokens,
         )
         self._count += 1
-        del self.turns[:num_left_out]
         ((frequent, _),) = collections.Counter(texts[0]).most_common(1)
-        self.turns.append((question, thoughts.answer_of(frequent)))
+        new = [("user", question), ("assistant", thoughts.answer_of(frequent))]
+        self.messages = [*self.messages[2 * num_left_out :], *new]
         return Reply(texts[0], int(np.sum(~samples.ended)), num_left_out)
 
     def _prompt(self, question: str, prefix: list[int]) -> tuple[list[int], int]:
         """Returns the token ids of the prompt, and the number of oldest turns that do not fit."""
         encoder, config = self.generator.encoder, self.generator.lm.config
-        for skipped in range(len(self.turns) + 1):
-            prompt = encoder.conversation(self.turns[skipped:], question)
+        for skipped in range(len(self.messages) // 2 + 1):
+            messages = [*self.messages[2 * skipped :], ("user", question)]
+            prompt = encoder.prompt(conversation.join(messages))
             if prefix:
                 prompt = [*encoder.before_answer(prompt), *prefix]
             window = config.longest(len(prompt))
