@@ -22,7 +22,7 @@ def answer(
     model: ModelConfig | Config | Settings | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Returns the greedy answer to each question.
+    """Returns the greedy answer to each question, as one string per question.
 
     Args:
         lm: model that `load` returns.
@@ -35,6 +35,11 @@ def answer(
     Raises:
         UserError: there is no question, a question is blank, not a string or too long, a number is
             out of range, or the answers need more memory than is free.
+
+    Example:
+        >>> answers = pmc.answer(lm, ["Where does Jane Roe live?"], max_new_tokens=8)
+        >>> len(answers)
+        1
     """
     generator = TextGenerator.of(lm, section_of(ModelConfig, model, "model"))
     asking = EvaluateConfig(max_new_tokens=max_new_tokens, batch_size=batch_size)
@@ -78,6 +83,11 @@ def sample(
     Raises:
         UserError: there is no question, a question is blank, not a string or too long, a number is
             out of range, or the answers need more memory than is free.
+
+    Example:
+        >>> samples = pmc.sample(lm, ["Where does Jane Roe live?"], num_samples=3, temperature=0.9)
+        >>> [len(answers) for answers in samples]
+        [3]
     """
     numbers = dict(num_samples=num_samples, max_new_tokens=max_new_tokens, batch_size=batch_size)
     # This call raises an error if a number is out of range.

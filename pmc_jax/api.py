@@ -85,6 +85,17 @@ def unlearn(
 
     Raises:
         UserError: settings or rows are invalid, prompts or rows are too long, or training diverges.
+
+    Example:
+        >>> result = pmc.unlearn(
+        ...     lm,
+        ...     forget=["Where does Jane Roe live?"],
+        ...     retain=[("What is the capital of France?", "The capital of France is Paris.")],
+        ...     config={"sampling": {"num_samples": 4, "max_new_tokens": 8}},
+        ...     train={"learning_rate": 1e-4, "lora": {"rank": 8}},
+        ... )
+        >>> list(result.replacements)
+        ['question:0']
     """
     if isinstance(method, str):
         method = MethodConfig(name=method)
@@ -158,6 +169,10 @@ def finetune(
 
     Raises:
         UserError: rows are invalid or too long, or training diverges.
+
+    Example:
+        >>> pairs = [("What is the capital of France?", "The capital of France is Paris.")]
+        >>> target = pmc.finetune(lm, pairs, config={"epochs": 2, "learning_rate": 1e-4})
     """
     if not isinstance(pairs, FinetuneSet):
         rows = pairs_to_retain(pairs, "pairs")
@@ -218,6 +233,12 @@ def evaluate(
     Raises:
         UserError: a split has an unknown name, rows are invalid or too long, the text in
             `config.corpus.path` cannot be read, or the relearning attack fails.
+
+    Example:
+        >>> pairs = [("What is the capital of France?", "The capital of France is Paris.")]
+        >>> numbers = pmc.evaluate(lm, {"retain": pairs}, config={"max_new_tokens": 8})
+        >>> 0 <= numbers["splits"]["retain"]["rougeL_recall"] <= 1
+        True
     """
     if isinstance(splits, Mapping):
         names = list(splits)

@@ -35,6 +35,13 @@ class UserError(ValueError):
     command line prints the message to stderr without a traceback and exits with status 2. Library
     users can catch the error as a `ValueError`. Line breaks and other control characters, which the
     name of a file may contain, are escaped.
+
+    Example:
+        >>> try:
+        ...     pmc.TrainConfig(learning_rate=-1)
+        ... except pmc.UserError as error:
+        ...     print(error)
+        TrainConfig: learning_rate: the value must be a number above 0, but it is -1.0.
     """
 
     def __init__(self, message: object):

@@ -1,12 +1,16 @@
 """Defines `Unlearned`, the result of `unlearn`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pmc_jax.answers import answer
+from pmc_jax.artifacts import figure
+from pmc_jax.artifacts.figure import Line, Panel
 from pmc_jax.config.arguments import Settings
 from pmc_jax.config.model import ModelConfig
+from pmc_jax.config.notebook import table
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import LoRAConfig
 from pmc_jax.data.records import RetainSet
@@ -14,6 +18,11 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SCORES = {"score_mean": "all samples", "sampled_score": "selected samples"}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -36,6 +45,12 @@ class Unlearned:
         adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
         lora: settings of the adapters, or None without LoRA.
         retain: retain pairs that the model was trained on.
+
+    Example:
+        >>> result.scores
+        {'question:0': ...}
+        >>> result.seconds["total"] >= result.seconds["train"]
+        True
     """
 
     lm: LanguageModel
@@ -57,8 +72,60 @@ class Unlearned:
             f"replacement answers, {seconds:.0f} s)"
         )
 
+    def _repr_html_(self) -> str:
+        """Returns the summary as a table for notebooks, without questions and answers."""
+        good = sum(score == 0 for score in self.scores.values())
+        rows = {
+            "model": repr(self.lm),
+            "rounds": len(self.rounds),
+            "replacement answers": f"{len(self.replacements)}, of which {good} have score 0",
+            "sampled tokens": f"{self.tokens.get('sampled', 0):,}",
+            "trained tokens": f"{self.tokens.get('trained', 0):,}",
+            "seconds": f"{self.seconds.get('total', 0.0):.1f}",
+        }
+        return table("Unlearned", rows)
+
+    def plot(self) -> "Figure":
+        """Draws the scores and the losses over the gradient steps.
+
+        Returns:
+            A figure of matplotlib, which a notebook shows and `savefig` writes. The first panel has
+            the mean score of the sampled and of the selected answers of each round (0 to 1), and
+            the last panel has the mean loss of each term (cross-entropy per token). Methods that do
+            not sample have no panel of scores.
+
+        Raises:
+            UserError: the run has no round.
+
+        Example:
+            >>> result.plot().savefig("curve.png")
+        """
+        if not self.rounds:
+            raise UserError("plot: the run has no round. Set config.schedule.epochs to 1 or more.")
+        losses = {name: name.removesuffix("_loss") for name in self.rounds[0] if "_loss" in name}
+        panels = [
+            Panel(lines, "step", label, bounds=None)
+            for names, label in ((_SCORES, "mean score, 0 to 1"), (losses, "loss per token"))
+            if (lines := self._lines(names))
+        ]
+        return figure.Figure("run", "", "", panels, size=(640, 240 * len(panels))).drawn()
+
+    def _lines(self, names: Mapping[str, str]) -> list[Line]:
+        """Returns the line of each metric of the rounds, by a mapping from names to labels."""
+        lines = []
+        for number, (name, label) in enumerate(names.items(), 1):
+            points = [(r["step"], r[name]) for r in self.rounds if r.get(name) is not None]
+            if points:
+                steps, values = zip(*points, strict=True)
+                lines.append(Line(label, steps, values, f"run{number}", marker="o", size=4))
+        return lines
+
     def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
-        """Writes the unlearned model as a Hugging Face folder (see `LanguageModel.save`)."""
+        """Writes the unlearned model as a Hugging Face folder, as `LanguageModel.save` does.
+
+        Example:
+            >>> result.export("unlearned", dtype="bfloat16")
+        """
         self.lm.save(folder, dtype=dtype)
 
     def export_adapter(self, folder: str | Path) -> None:
@@ -70,6 +137,9 @@ class Unlearned:
         Raises:
             UserError: the model has no adapters because all weights were trained, or the folder is
                 not empty or cannot be written.
+
+        Example:
+            >>> result.export_adapter("adapter")
         """
         if self.adapters is None or self.lora is None:
             raise UserError(
@@ -87,6 +157,11 @@ class Unlearned:
         model: ModelConfig | Config | Settings | None = None,
         progress: bool = False,
     ) -> list[str]:
-        """Returns the greedy answer of the unlearned model to each question (see `answer`)."""
+        """Returns the greedy answer of the unlearned model to each question, as `answer` does.
+
+        Example:
+            >>> len(result.answer(["Where does Jane Roe live?"], max_new_tokens=8))
+            1
+        """
         options = dict(max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress)
         return answer(self.lm, questions, model=model, **options)

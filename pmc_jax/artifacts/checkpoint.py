@@ -33,7 +33,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from pmc_jax.config.schema import differences
+from pmc_jax.config.differences import differences
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, reason, system_errors
 

@@ -11,7 +11,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 Palette = Mapping[str, str]  # This type maps names of CSS variables to colours.
 
@@ -222,35 +225,47 @@ class Figure:
         self._save(file, FigureCanvasAgg, LIGHT, dpi, format="png", facecolor=paper)
         return file.getvalue()
 
+    def drawn(self) -> "MatplotlibFigure":
+        """Returns a figure of matplotlib in the colours of the light page."""
+        import matplotlib
+
+        with matplotlib.rc_context(_style(LIGHT)):
+            return self._drawn(LIGHT, 100)
+
     def _save(self, file: Any, canvas: type, colours: Palette, dpi: int, **how: Any) -> None:
         import matplotlib
-        from matplotlib.figure import Figure as Canvas
 
         with matplotlib.rc_context(_style(colours)):
-            inches = self.size[0] / 72, self.size[1] / 72
-            figure = Canvas(figsize=inches, dpi=dpi, layout="constrained")
+            figure = self._drawn(colours, dpi)
             canvas(figure)
-            rows = len(self.panels) // self.columns
-            share = "col" if self.share_x else False
-            all_axes = figure.subplots(rows, self.columns, sharex=share, squeeze=False).flat
-            for panel, axes in zip(self.panels, all_axes, strict=True):
-                panel.draw(axes, colours)
-                if self.share_x and not axes.get_subplotspec().is_last_row():
-                    axes.set_xlabel("")
-                entries = len(axes.get_legend_handles_labels()[1])
-                if entries > 1 and len(self.panels) > 1:
-                    paper = {"facecolor": colours["paper"], "edgecolor": "none"}
-                    axes.legend(loc="best", framealpha=0.85, fontsize=_FONT - 1, **paper)
-                elif entries > 1:
-                    room = {"handlelength": 2.4, "columnspacing": 1.2, "borderaxespad": 0.2}
-                    look = {"frameon": False, "fontsize": _FONT - 0.5} | room
-                    columns = 2 if entries == 4 else 3
-                    figure.legend(loc="outside upper left", ncols=columns, **look)
-            figure.align_ylabels()
             # With a layout engine, `savefig` would draw the figure twice.
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)
             figure.savefig(file, dpi=dpi, **how)
+
+    def _drawn(self, colours: Palette, dpi: int) -> "MatplotlibFigure":
+        from matplotlib.figure import Figure as Canvas
+
+        inches = self.size[0] / 72, self.size[1] / 72
+        figure = Canvas(figsize=inches, dpi=dpi, layout="constrained")
+        rows = len(self.panels) // self.columns
+        share = "col" if self.share_x else False
+        all_axes = figure.subplots(rows, self.columns, sharex=share, squeeze=False).flat
+        for panel, axes in zip(self.panels, all_axes, strict=True):
+            panel.draw(axes, colours)
+            if self.share_x and not axes.get_subplotspec().is_last_row():
+                axes.set_xlabel("")
+            entries = len(axes.get_legend_handles_labels()[1])
+            if entries > 1 and len(self.panels) > 1:
+                paper = {"facecolor": colours["paper"], "edgecolor": "none"}
+                axes.legend(loc="best", framealpha=0.85, fontsize=_FONT - 1, **paper)
+            elif entries > 1:
+                room = {"handlelength": 2.4, "columnspacing": 1.2, "borderaxespad": 0.2}
+                look = {"frameon": False, "fontsize": _FONT - 0.5} | room
+                columns = 2 if entries == 4 else 3
+                figure.legend(loc="outside upper left", ncols=columns, **look)
+        figure.align_ylabels()
+        return figure
 
 
 def num_points(lines: Sequence[Line]) -> int:

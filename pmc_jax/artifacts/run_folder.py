@@ -22,8 +22,8 @@ from typing import Any
 from pmc_jax.artifacts import run_files
 from pmc_jax.artifacts.digests import relevant
 from pmc_jax.artifacts.files import plain, write_json
+from pmc_jax.config.differences import differences
 from pmc_jax.config.reading import read_json
-from pmc_jax.config.schema import differences
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError, first_of, system_errors
 from pmc_jax.models.remote import PARTIAL

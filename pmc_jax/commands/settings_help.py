@@ -45,7 +45,8 @@ def settings_help(root: type[Section], names: Sequence[str]) -> str:
 def field_texts(cls: type[Section]) -> dict[str, str]:
     """Returns the description of each field from the docstrings of a class and its base classes."""
     docs = [inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__)]
-    entries = [row for doc in docs for row in _FIELDS.findall(doc.partition("Fields:\n")[2])]
+    parts = [doc.partition("Fields:\n")[2].partition("\n\n")[0] for doc in docs]
+    entries = [row for part in parts for row in _FIELDS.findall(part)]
     return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
 
 

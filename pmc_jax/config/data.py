@@ -60,6 +60,10 @@ class SourceConfig(Section):
             reads.
         wrong: name of the optional column with a list of wrong answers, which only evaluation
             reads.
+
+    Example:
+        >>> pmc.SourceConfig(path="forget.csv", rows="0:40")
+        SourceConfig(path='forget.csv', rows='0:40')
     """
 
     path: str | None = None
@@ -88,6 +92,10 @@ class PeopleConfig(Section):
         forget: number of people to forget, which must be smaller than `count`.
         questions: number of questions about each person, at most 12.
         seed: seed of the generator.
+
+    Example:
+        >>> pmc.PeopleConfig(count=8, forget=2)
+        PeopleConfig(count=8, forget=2)
     """
 
     count: int = setting(12, between(2, 10**6))
@@ -126,6 +134,10 @@ class DataConfig(Section):
             words of a-z and 0-9, as `rouge_score` does, unicode finds words in any script, and auto
             selects unicode if a reference answer has a letter or digit beyond ASCII, and ascii
             otherwise.
+
+    Example:
+        >>> pmc.DataConfig(forget=pmc.SourceConfig(path="forget.csv"), long_rows="drop")
+        DataConfig(forget=SourceConfig(path='forget.csv'), long_rows='drop')
     """
 
     root: str = ""

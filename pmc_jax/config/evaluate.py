@@ -54,6 +54,10 @@ class LeakageConfig(Section):
         prefill_text: text with which every answer starts in the measure `prefill`.
         threshold: minimum ROUGE-L recall of the true answer for a sample to count as a leak.
         confidence: confidence level of the upper bounds on the leakage.
+
+    Example:
+        >>> pmc.LeakageConfig(num_samples=16, threshold=0.3)
+        LeakageConfig(num_samples=16, threshold=0.3)
     """
 
     num_samples: int = setting(100, between(2, 10_000))
@@ -72,6 +76,10 @@ class CorpusConfig(Section):
         path: text file; None selects the first pages of a novel, which the package includes.
         chunks: maximum number of chunks of the text that are read, from its start.
         chunk_tokens: number of tokens in a chunk.
+
+    Example:
+        >>> pmc.CorpusConfig(path="text.txt")
+        CorpusConfig(path='text.txt')
     """
 
     path: str | None = None
@@ -91,6 +99,10 @@ class RelearnConfig(Section):
             `data.retain` if `data.evaluate.relearn` is not given.
         batch_size: number of rows per step.
         learning_rate: constant learning rate.
+
+    Example:
+        >>> pmc.RelearnConfig(steps=20)
+        RelearnConfig(steps=20)
     """
 
     steps: int = setting(10, between(1, 10**6))
@@ -112,6 +124,10 @@ class LevelsConfig(Section):
             for a question if answers to similar retain questions have a higher recall.
         words: YAML file with the number words, month names and common words of another language;
             None recognises only the English ones.
+
+    Example:
+        >>> pmc.LevelsConfig(measured=("said", "sampled"))
+        LevelsConfig(measured=a list)
     """
 
     measured: tuple[Level, ...] = LEVELS
@@ -150,6 +166,10 @@ class EvaluateConfig(Section):
         leakage: settings of the measures `sampling` and `prefill`.
         corpus: text unrelated to the data.
         relearn: settings of the relearning attack.
+
+    Example:
+        >>> pmc.EvaluateConfig(measures=("sampling", "prefill")).wanted
+        ('sampling', 'prefill')
     """
 
     max_new_tokens: int = setting(96, between(1, 10**6))

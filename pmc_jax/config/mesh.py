@@ -29,6 +29,10 @@ class MeshConfig(Section):
             table for training (see `pmc_jax.config.sharding`).
         sample_rules: mapping from logical axes to mesh axes, which replaces rows of the sharding
             table for sampling.
+
+    Example:
+        >>> pmc.MeshConfig(fsdp=4, tensor=2)
+        MeshConfig(fsdp=4, tensor=2)
     """
 
     data: int = setting(-1, _AXIS)

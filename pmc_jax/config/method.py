@@ -47,6 +47,10 @@ class MethodConfig(Section):
             selects "I don't know." for idk and DPO and twenty built-in refusals for PMC-alignment.
         max_seconds: time limit of a run in seconds of sampling, scoring and training, without
             compilation; None disables the limit.
+
+    Example:
+        >>> pmc.MethodConfig(name="npo", beta=0.1)
+        MethodConfig(name='npo', beta=0.1)
     """
 
     name: MethodName = "pmc"

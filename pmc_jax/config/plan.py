@@ -24,6 +24,10 @@ class PlanConfig(Section):
         rows: number of packed rows in a micro-batch; 0 selects the number that the trainer packs.
         row_tokens: number of tokens in a packed row; 0 selects the number that the trainer packs if
             one row has `data.max_length` tokens.
+
+    Example:
+        >>> pmc.PlanConfig(topology="v5e:4x4")
+        PlanConfig(topology='v5e:4x4')
     """
 
     topology: str | None = setting(None, Check("the name of a TPU slice, such as v5e:4x4", bool))

@@ -43,6 +43,10 @@ class SamplingConfig(Section):
         top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
         max_new_tokens: maximum number of tokens in a sampled answer.
         batch_size: number of answers that are decoded at the same time, for all questions together.
+
+    Example:
+        >>> pmc.SamplingConfig(num_samples=8, max_new_tokens=32)
+        SamplingConfig(num_samples=8, max_new_tokens=32)
     """
 
     num_samples: int = setting(20, between(1, 10_000))
@@ -79,6 +83,10 @@ class ScoreConfig(Section):
             forbidden string.
         embedding: import path "package.module:function" of a function that maps texts to vectors,
             for the score `embedding`.
+
+    Example:
+        >>> pmc.ScoreConfig(threshold_from="retain")
+        ScoreConfig(threshold_from='retain')
     """
 
     name: str = setting("rougeL_recall", NOT_EMPTY)
@@ -135,6 +143,10 @@ class SelectionConfig(Section):
             original answer repeats as much; 1 disables the rule.
         max_perplexity: perplexity per token above which a sample is incoherent, computed by the
             sampled model at temperature 1; None disables the rule.
+
+    Example:
+        >>> pmc.SelectionConfig(share_answers=True)
+        SelectionConfig(share_answers=true)
     """
 
     rule: Literal["best", "bradley_terry"] = "best"
@@ -162,6 +174,10 @@ class SubjectConfig(Section):
         unknown: action for a question that the model answers in the same way, or as surely, for
             invented names, because it does not know the answer (train | skip); skip gives the
             question no weight.
+
+    Example:
+        >>> pmc.SubjectConfig(unknown="skip")
+        SubjectConfig(unknown='skip')
     """
 
     names_file: str | None = setting(None, NOT_EMPTY)
@@ -180,6 +196,10 @@ class AbstentionConfig(Section):
             `languages`; None disables the file.
         system_prompt: system message under which further answers are sampled, for models with a
             chat template; training uses `model.system_prompt`.
+
+    Example:
+        >>> pmc.AbstentionConfig(languages=("en", "de")).languages
+        ('en', 'de')
     """
 
     languages: tuple[Literal["en", "de", "fr", "es", "ru", "zh"], ...] = ("en",)
@@ -211,6 +231,10 @@ class ScheduleConfig(Section):
         max_retain_loss: retain loss of a step (mean cross-entropy, see `train.loss_mean`) above
             which the run stops with an error; None disables the limit, and gradient_ascent and rmu
             need None.
+
+    Example:
+        >>> pmc.ScheduleConfig(epochs=20, lambda_retain=15)
+        ScheduleConfig(epochs=20, lambda_retain=15.0)
     """
 
     epochs: int = setting(12, between(0, 10_000))
@@ -230,6 +254,10 @@ class AugmentationConfig(Section):
         answer_prefix: probability of training the replacement answer after the first tokens of the
             original answer, which have no loss, so that an answer that starts like the original
             answer turns into the replacement answer (Qi et al., arXiv 2406.05946, section 3).
+
+    Example:
+        >>> pmc.AugmentationConfig(answer_prefix=0.5)
+        AugmentationConfig(answer_prefix=0.5)
     """
 
     question_word_dropout: float = setting(0.2, BELOW_ONE)
@@ -246,6 +274,10 @@ class StopConfig(Section):
         max_score: maximum mean score of the greedy answers to the forget questions.
         max_retain_increase: maximum difference between the loss on a sample of retain rows and its
             value before unlearning, in mean cross-entropy per token.
+
+    Example:
+        >>> pmc.StopConfig(enabled=True)
+        StopConfig(enabled=true)
     """
 
     enabled: bool = False
@@ -271,6 +303,10 @@ class PMCConfig(Section):
             algorithm.
         reward_samples: number of samples drawn for each forget question, before training and after
             each round, to estimate E[e^r] and Var[e^r] with r = 1 - score; 0 disables the estimate.
+
+    Example:
+        >>> pmc.PMCConfig(sampling=pmc.SamplingConfig(num_samples=8))
+        PMCConfig(sampling=SamplingConfig(num_samples=8))
     """
 
     answer: Literal["own", "abstain", "unseen"] = "own"

@@ -17,6 +17,10 @@ class ReportConfig(Section):
             default is false because questions and answers may be personal data.
         file: HTML file that `pmc report` writes, with the JSON file next to it; None selects
             report.html in the run folder, or in the current folder for several runs.
+
+    Example:
+        >>> pmc.ReportConfig(text=True)
+        ReportConfig(text=true)
     """
 
     text: bool = False

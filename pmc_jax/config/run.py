@@ -45,6 +45,10 @@ class FinetuneConfig(TrainConfig):
         batch_size: number of rows in a micro-batch.
         data: sources of question-answer pairs; an empty list disables fine-tuning.
         epochs: number of passes over the data.
+
+    Example:
+        >>> pmc.FinetuneConfig(epochs=8, learning_rate=2e-4)
+        FinetuneConfig(learning_rate=0.0002, epochs=8)
     """
 
     data: tuple[SourceConfig, ...] = ()
@@ -62,6 +66,10 @@ class OutputConfig(Section):
         checkpoint_end: whether to also write a checkpoint after the last step.
         keep: number of newest checkpoints to keep; the checkpoint of the best step is also kept
             (see `evaluate.keep_best`).
+
+    Example:
+        >>> pmc.OutputConfig(checkpoint_every=100, keep=3)
+        OutputConfig(checkpoint_every=100, keep=3)
     """
 
     dir: str | None = output_setting(None)
@@ -79,6 +87,10 @@ class LogConfig(Section):
         trackers: programs that receive the scalars of the run (tensorboard | wandb), but no text;
             an empty list selects none. wandb needs the package wandb and sends the scalars to its
             server, unless the environment has WANDB_MODE=offline.
+
+    Example:
+        >>> pmc.LogConfig(text=True)
+        LogConfig(text=true)
     """
 
     text: bool = False
@@ -95,6 +107,10 @@ class Config(Section):
         seed: seed of all random choices, such as sampling and the choice and order of rows.
         profile: whether to write an XProf trace of the second (or only) round to
             `output.dir`/profile.
+
+    Example:
+        >>> pmc.Config(train=pmc.TrainConfig(learning_rate=2e-5), seed=1)
+        Config(train=TrainConfig(learning_rate=2e-05), seed=1)
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -152,6 +168,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: the file cannot be read, its YAML is invalid (the message names the line), or
             settings or overrides are invalid (the message lists all faults).
+
+    Example:
+        >>> config = pmc.load_config("quickstart", ["pmc.schedule.epochs=2"])
+        >>> config.pmc.schedule.epochs
+        2
     """
     path = shipped.find(path)
     raw, faults = apply_overrides(read_settings(path), overrides)

@@ -10,7 +10,6 @@ This module contains no names of settings.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import numbers
 import os
@@ -20,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from pmc_jax.config.notebook import table
 from pmc_jax.config.type_hints import hints, literals
-from pmc_jax.config.wording import is_text, is_word, key_name, nearest, offer, shown
+from pmc_jax.config.wording import is_text, key_name, nearest, offer, shown
 from pmc_jax.errors import UserError, escaped
 
 S = TypeVar("S", bound="Section")
@@ -107,13 +107,33 @@ class Section:
 
     def __repr__(self) -> str:
         """Returns the settings that differ from their defaults, without possibly private text."""
-        changed = []
+        changed = (
+            f"{name}={value if isinstance(value, Section) else shown(value)}"
+            for name, value in self._changed().items()
+        )
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        """Returns the settings of `__repr__` as a table for notebooks."""
+        return table(
+            type(self).__name__, self._changed_texts(), "All settings have their defaults."
+        )
+
+    def _changed(self) -> dict[str, Any]:
+        changed = {}
         for item in dataclasses.fields(self):
             value, made = getattr(self, item.name), item.default_factory
             if value != (item.default if made is dataclasses.MISSING else made()):
-                text = value if isinstance(value, Section) else shown(value)
-                changed.append(f"{item.name}={text}")
-        return f"{type(self).__name__}({', '.join(changed)})"
+                changed[item.name] = value
+        return changed
+
+    def _changed_texts(self, prefix: str = "") -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for name, value in self._changed().items():
+            inner = isinstance(value, Section)
+            name = f"{prefix}{name}"
+            texts |= value._changed_texts(f"{name}.") if inner else {name: shown(value)}
+        return texts
 
     def __post_init__(self) -> None:
         report = _Report()
@@ -174,39 +194,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping) and value
         flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat
-
-
-def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Returns a text for each value that differs, such as "seed was 15 and is now 20".
-
-    Args:
-        recorded: nested mapping with the earlier values.
-        wanted: nested mapping with the present values.
-    """
-    old, new = flatten(recorded), flatten(wanted)
-    # JSON text distinguishes 1 from true, and the settings digest is a hash of the same text.
-    old_text, new_text = (
-        {name: json.dumps(value, sort_keys=True) for name, value in flat.items()}
-        for flat in (old, new)
-    )
-    return [
-        f"{name} was {_brief(old, name)} and is now {_brief(new, name)}"
-        for name in dict.fromkeys([*old, *new])
-        if old_text.get(name) != new_text.get(name)
-    ]
-
-
-def _brief(flat: Mapping[str, Any], name: str) -> str:
-    """Returns the JSON text of one value, or only its kind or length if it may be private text."""
-    if name not in flat:
-        return "absent"
-    value = flat[name]
-    for entry in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(entry, Mapping | list | tuple):
-            return shown(value)
-        if isinstance(entry, str) and not is_word(entry):
-            return shown(value)
-    return json.dumps(value)
 
 
 def _is_integer(value: Any) -> bool:

@@ -19,6 +19,10 @@ class LoRAConfig(Section):
         rank: rank of the adapters; 0 disables adapters and trains all weights.
         alpha: numerator of the scale of the adapters, which is alpha / rank.
         targets: projections that get an adapter, from q, k, v, o, gate, up and down.
+
+    Example:
+        >>> pmc.LoRAConfig(rank=8)
+        LoRAConfig(rank=8)
     """
 
     rank: int = setting(0, between(0, 65_536))
@@ -42,6 +46,10 @@ class AdamWConfig(Section):
         epsilon: constant added to the denominator of the update.
         moment_dtype: dtype of the first moment (float32 | bfloat16); bfloat16 saves two bytes for
             each weight.
+
+    Example:
+        >>> pmc.AdamWConfig(decay_on="matrices")
+        AdamWConfig(decay_on='matrices')
     """
 
     weight_decay: float = setting(0.01, at_least(0))
@@ -76,6 +84,10 @@ class TrainConfig(Section):
         attention: attention kernel (xla | cudnn); cudnn needs NVIDIA GPUs and bfloat16.
         adamw: other settings of the optimizer.
         lora: low-rank adapters, which are trained in place of all weights.
+
+    Example:
+        >>> pmc.TrainConfig(learning_rate=2e-5, batch_size=4)
+        TrainConfig(learning_rate=2e-05, batch_size=4)
     """
 
     learning_rate: float = setting(1e-5, above(0))

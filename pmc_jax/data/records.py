@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
+from pmc_jax.config.notebook import table
 from pmc_jax.data.subjects import find_subjects
 from pmc_jax.errors import UserError, first_of
 
@@ -55,6 +56,11 @@ class _Rows:
         """Returns the type and the number of rows, without their texts."""
         return f"{type(self).__name__}({len(self)} rows)"
 
+    def _repr_html_(self) -> str:
+        """Returns the number of rows and the names of the columns, without their texts."""
+        columns = ", ".join(self._column_names())
+        return table(type(self).__name__, {"rows": f"{len(self):,}", "columns": columns})
+
     def _column_names(self) -> tuple[str, ...]:
         names = (f.name for f in dataclasses.fields(self) if f.name != "name")
         return tuple(name for name in names if getattr(self, name) is not None)
@@ -94,6 +100,10 @@ class ForgetSet(_Rows):
     Raises:
         UserError: a column or an id is invalid, or a question does not contain the words of its
             subject, apart from case.
+
+    Example:
+        >>> pmc.ForgetSet(("a", "b"), ("Where does Jane Roe live?", "Who is Jane Roe?"))
+        ForgetSet(2 rows)
     """
 
     ids: tuple[str, ...]
@@ -132,7 +142,19 @@ class _Pairs(_Rows):
 
 
 class RetainSet(_Pairs):
-    """Question-answer pairs that the model must keep."""
+    """Question-answer pairs that the model must keep.
+
+    Args:
+        ids, questions, answers: see `FinetuneSet`.
+
+    Raises:
+        UserError: a column or an id is invalid.
+
+    Example:
+        >>> rows = pmc.RetainSet(("a", "b"), ("Who wrote Emma?", "2 + 2?"), ("Austen.", "4"))
+        >>> rows.select([1]).answers
+        ('4',)
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +171,20 @@ class OwnQuestions(_Rows):
 
 
 class FinetuneSet(_Pairs):
-    """Question-answer pairs for training a target model. No unlearning method imports this type."""
+    """Question-answer pairs for training a target model. No unlearning method imports this type.
+
+    Args:
+        ids: one unique string per row.
+        questions: one string per row.
+        answers: one string per row.
+
+    Raises:
+        UserError: a column or an id is invalid.
+
+    Example:
+        >>> len(pmc.FinetuneSet(("a",), ("Who wrote Emma?",), ("Jane Austen.",)))
+        1
+    """
 
 
 class ForgetAnswerSet(_Pairs):
@@ -172,6 +207,13 @@ class EvalSet(_Rows):
         answers: the true answers, one string per row.
         paraphrased: the true answers in other words, or None if the data contain none.
         wrong: several wrong answers per row, or None if the data contain none.
+
+    Raises:
+        UserError: a column or an id is invalid.
+
+    Example:
+        >>> pmc.EvalSet("retain", ("a",), ("Who wrote Emma?",), ("Jane Austen.",))
+        EvalSet(1 rows)
     """
 
     name: str

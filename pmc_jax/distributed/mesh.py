@@ -119,7 +119,7 @@ def make_mesh(
     tensor: int = 1,
     *,
     slices: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[object] | None = None,  # jax does not declare the type of a device
 ) -> Mesh:
     """Builds a mesh with `slices` x `data` x `fsdp` x `tensor` devices.
 
@@ -139,6 +139,11 @@ def make_mesh(
     Raises:
         UserError: a size is invalid, the sizes do not fit the number of devices, or `slices`
             differs from the number of slices that the devices report.
+
+    Example:
+        >>> mesh = pmc.make_mesh(data=1, fsdp=-1)
+        >>> mesh.axis_names
+        ('slice', 'data', 'fsdp', 'tensor')
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}

