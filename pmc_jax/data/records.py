@@ -191,6 +191,16 @@ class ForgetAnswerSet(_Pairs):
     """Forget questions with their true answers, for the methods that train on these answers.
 
     PMC does not import this type.
+
+    Args:
+        ids, questions, answers: see `FinetuneSet`.
+
+    Raises:
+        UserError: a column or an id is invalid.
+
+    Example:
+        >>> pmc.ForgetAnswerSet(("a",), ("Where does Jane Roe live?",), ("In Springfield.",))
+        ForgetAnswerSet(1 rows)
     """
 
 

@@ -59,9 +59,6 @@ def load_data(
 ) -> _Kind:
     """Reads rows as a source in the settings of a run is read.
 
-        forget = pmc.load_data("forget.csv", pmc.ForgetSet)
-        retain = pmc.load_data("retain.jsonl", pmc.RetainSet, rows="0:200", question="prompt")
-
     Args:
         path: file, or an address such as hf://datasets/OWNER/NAME/FILE or general:all.
         kind: type of the result, which is `ForgetSet`, `RetainSet`, `ForgetAnswerSet`,
@@ -78,6 +75,12 @@ def load_data(
     Raises:
         UserError: an argument is not valid, or the source cannot be read, lacks a column, or has an
             invalid value.
+
+    Example:
+        >>> with open("forget.jsonl", "w") as file:
+        ...     _ = file.write('{"prompt": "Where does Jane Roe live?"}')
+        >>> pmc.load_data("forget.jsonl", pmc.ForgetSet, question="prompt")
+        ForgetSet(1 rows)
     """
     if kind not in _KINDS:
         kinds = ", ".join(f"pmc_jax.{known.__name__}" for known in _KINDS)

@@ -98,8 +98,12 @@ def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
     pmc.unlearn(lm, FORGET, RETAIN, config=config, train={"learning_rate": 1e-5})
     pmc.unlearn(lm, PAIRS, RETAIN, method="npo", config={"schedule": {"epochs": 2}}, score=None)
     pmc.unlearn(lm, FORGET, RETAIN, model=config, data={"max_length": 64}, score=num_words)
+    read = pmc.load_data("retain.csv", pmc.RetainSet, rows="0:200", question="prompt")
+    assert_type(read, pmc.RetainSet)
     forget = pmc.ForgetSet(("a",), ("Where does Jane Roe live?",))
     retain = pmc.RetainSet(("b",), ("What is the capital of France?",), ("Paris.",))
+    answers = pmc.ForgetAnswerSet(("a",), ("Where?",), ("There.",))
+    pmc.unlearn(lm, answers, retain, method="npo")
     score: pmc.Score = keeps_digits
     result = pmc.unlearn(
         lm, forget, retain, config=config.pmc, train=config.train, score=score, progress=True
