@@ -98,8 +98,6 @@ def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
     pmc.unlearn(lm, FORGET, RETAIN, config=config, train={"learning_rate": 1e-5})
     pmc.unlearn(lm, PAIRS, RETAIN, method="npo", config={"schedule": {"epochs": 2}}, score=None)
     pmc.unlearn(lm, FORGET, RETAIN, model=config, data={"max_length": 64}, score=num_words)
-    read = pmc.load_data("retain.csv", pmc.RetainSet, rows="0:200", question="prompt")
-    assert_type(read, pmc.RetainSet)
     forget = pmc.ForgetSet(("a",), ("Where does Jane Roe live?",))
     retain = pmc.RetainSet(("b",), ("What is the capital of France?",), ("Paris.",))
     answers = pmc.ForgetAnswerSet(("a",), ("Where?",), ("There.",))
@@ -110,6 +108,7 @@ def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
     )
     for id_, text in result.replacements.items():
         print(id_, result.originals[id_], text or "none", f"{result.scores[id_]:.2f}")
+    result.plot().savefig("curve.png")
     print(result.rounds[-1]["retain_loss"], result.seconds["total"], result.tokens["trained"])
     print(result.answer(FORGET, max_new_tokens=8), result.adapters, result.lora)
     result.export("out/model", dtype="bfloat16")
