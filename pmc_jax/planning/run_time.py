@@ -13,6 +13,7 @@ from pmc_jax.config.run import Config
 # Without a target model, the share of questions with a replacement answer is not known. The
 # quickstart needs about this number of attempts for each question.
 _USUAL_ATTEMPTS = 2.0
+_STEP_SPREAD = 1.15  # Steps have rows of other lengths than the timed ones.
 _SPREAD = 1.25  # Answers of a run differ in length from the timed ones by this factor.
 
 
@@ -127,8 +128,8 @@ def _range(name: str, seconds: float, low: float, high: float) -> Estimate:
 def _steps(name: str, count: int, seconds: Sequence[float]) -> Estimate:
     if not count or not seconds:
         return Estimate(name, 0.0, 0.0, 0.0)
-    mean = statistics.mean(seconds)
-    return Estimate(name, *(count * s for s in (mean, min(seconds), max(seconds))))
+    low, high = min(seconds) / _STEP_SPREAD, max(seconds) * _STEP_SPREAD
+    return Estimate(name, *(count * s for s in (statistics.mean(seconds), low, high)))
 
 
 def _sampling(config: Config, counts: Counts, timings: Timings) -> Estimate:

@@ -157,8 +157,9 @@ def test_predicted_time():
     how = dict(knowledge_seconds=1.0, answer_tokens=10.0, compile_seconds=10.0)
     timings = Timings((1.0, 2.0, 3.0), (2.0, 2.0), answer, answer, 0.5, **how)
     parts = {part.name: part for part in run_time(config, counts, timings, load=3.0)}
-    assert (parts["fine-tuning"].low, parts["fine-tuning"].seconds) == (60, 120)
-    assert parts["training"].seconds == parts["training"].high == 144
+    assert parts["fine-tuning"].seconds == 120
+    assert parts["fine-tuning"].low < 60 and parts["fine-tuning"].high > 180
+    assert parts["training"].low < parts["training"].seconds == 144 < parts["training"].high
     # Eight questions need two attempts of 20 samples; at most, 18 rounds have 6 attempts each.
     assert parts["sampling"].seconds == pytest.approx(1 + 8 * 2 * 20 * 0.1)
     assert parts["sampling"].high == pytest.approx(1 + 8 * 18 * 6 * 20 * 0.1 * 1.25)
