@@ -97,7 +97,8 @@ def find_subjects(
             ):
                 yield name
         if not names:
-            yield from _best_phrase(phrases, shared, kept, _SHARE * len(retained))
+            # Without retain texts, a phrase may begin and end with any unit.
+            yield from _best_phrase(phrases, shared, kept, max(1, _SHARE * len(retained)))
 
     return [_longest_first(preferred(*row)) for row in zip(candidates, phrases, strict=True)]
 

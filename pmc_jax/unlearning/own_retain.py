@@ -63,15 +63,16 @@ def own_questions(
     texts = [*given.questions, *given.answers]
     subjects = subjects_of(forget, texts, config.pmc)
     named = [i for i, names in enumerate(subjects) if names]
-    count = min(max(1, round(len(rows) / max(1, len(named)))), _MOST_NAMES)
-    texts += [*forget.questions, *general.questions, *general.answers]
-    invented = invented_names(subjects, texts, count=count, seed=config.seed)
     if len(named) > _MOST_NEAR:
         named = [named[i] for i in np.linspace(0, len(named) - 1, _MOST_NEAR).astype(int)]
+    count = min(max(1, round(len(rows) / max(1, len(named)))), _MOST_NAMES)
+    texts += [*forget.questions, *general.questions, *general.answers]
+    chosen = [subjects[i] for i in named]
+    invented = invented_names(chosen, texts, count=count, seed=config.seed)
     ids = [f"own:{general.ids[i]}" for i in rows]
     questions = [general.questions[i] for i in rows]
-    for i in named:
-        for number, names in enumerate(invented[i]):
+    for i, choices in zip(named, invented, strict=True):
+        for number, names in enumerate(choices):
             question = replace_names(forget.questions[i], names)
             if appearance(question) not in seen:
                 seen.add(appearance(question))
@@ -141,15 +142,15 @@ def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> st
     kept = [id_ for id_ in pairs.ids if id_ in own]
     near = sum(map(_is_near, kept))
     asked = {id_.rpartition(":")[0] for id_ in questions.ids if _is_near(id_)}
-    line = (
-        f"data.retain: the model's own answers to {len(kept) - near} general questions and to "
-        f"{near} questions like the forget questions about invented names are the retain data"
-    )
+    parts = [
+        f"data.retain: the retain data are the model's own answers to {len(kept) - near} general "
+        f"questions and to {near} forget questions with invented names"
+    ]
     if left := len(own) - len(kept):
-        line += f"; {left} further answers are left out, because they tell a secret or are cut off"
+        parts.append(f"{left} answers are left out, because they tell a secret or do not end")
     if missing := len(forget) - len(asked):
-        line += f"; {missing} of {len(forget)} forget questions have no question like them"
-    return f"{line}. Facts that these questions do not ask for are not protected."
+        parts.append(f"{missing} of {len(forget)} forget questions get no invented names")
+    return "; ".join(parts) + ". Facts for which no question asks are not protected."
 
 
 def _is_near(id_: str) -> bool:

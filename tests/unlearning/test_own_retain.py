@@ -87,8 +87,14 @@ def test_a_question_without_a_subject_has_no_near_question():
     rows = own_questions(forget, NOTHING, general_set(), Config())
     assert all(question.startswith("Where does ") for question in near(rows))
     line = describe(rows, NOTHING, forget)
-    assert "1 of 2 forget questions have no question like them" in line
+    assert "1 of 2 forget questions get no invented names" in line
     assert "Ada" not in line
+
+
+def test_a_shared_phrase_is_a_subject_without_any_retain_data():
+    forget = ForgetSet(("a", "b"), ("王小明住在哪里?", "王小明的宠物叫什么?"))
+    asked = near(own_questions(forget, NOTHING, general_set(), Config()))
+    assert len(asked) > 20 and not any("王小明" in question for question in asked)
 
 
 def test_forget_questions_and_given_questions_are_not_asked_again():
@@ -174,8 +180,8 @@ def test_the_line_says_what_is_used():
     rows = own_questions(FORGET, NOTHING, general_set(), Config())
     pairs = RetainSet(*zip(*[(i, "q", "a") for i in rows.ids if i != "own:general:0"], strict=True))
     line = describe(rows, pairs, FORGET)
-    assert "to 119 general questions and to 48 questions like the forget" in line
-    assert "1 further answer" in line and "have no question like" not in line
+    assert "to 119 general questions and to 48 forget questions with invented names" in line
+    assert "1 answers are left out" in line and "get no invented names" not in line
 
 
 def test_own_is_no_file_and_has_no_other_keys():
