@@ -147,7 +147,7 @@ def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> st
         f"questions and to {near} forget questions with invented names"
     ]
     if left := len(own) - len(kept):
-        parts.append(f"{left} answers are left out, because they tell a secret or do not end")
+        parts.append(f"{left} answers tell a secret, do not end or are too long, and are left out")
     if missing := len(forget) - len(asked):
         parts.append(f"{missing} of {len(forget)} forget questions get no invented names")
     return "; ".join(parts) + ". Facts for which no question asks are not protected."
