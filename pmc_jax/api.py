@@ -25,6 +25,7 @@ from pmc_jax.data.twins import check_twins
 from pmc_jax.errors import UserError
 from pmc_jax.evaluation import harness
 from pmc_jax.evaluation.context import EvalContext, LoadedModel, ModelRef
+from pmc_jax.evaluation.heldout import cost_of, heldout_recall
 from pmc_jax.evaluation.result import Evaluation
 from pmc_jax.evaluation.tables import headline
 from pmc_jax.models.load import LanguageModel
@@ -74,8 +75,8 @@ def unlearn(
             each of which the argument of the same name replaces.
         train: settings of training.
         model: settings of prompts and dtypes.
-        data: settings of the data. Only `max_length`, `long_rows`, `on_overlap` and `words` are
-            read.
+        data: settings of the data. Only `max_length`, `long_rows`, `on_overlap`, `words` and
+            `retain_test_size` are read.
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC and
             PMC-alignment read this argument.
@@ -113,13 +114,21 @@ def unlearn(
     given = RetainSet((), (), ()) if retain is None else _retain_set(retain)
     own = own_questions(forget, given, general_set(), settings) if retain is None else None
     inputs = RunInputs(forget, given, answers, refusals_for(settings.method), own=own)
+    inputs = inputs.with_heldout(settings, len(given))
     check_twins(settings.data.on_overlap, inputs.forget, inputs.retain)
     generator, recorder = TextGenerator.of(lm, settings.model), Recorder(bars=progress)
+    heldout = inputs.heldout_retain
+
+    def recall(model: LoadedModel) -> float | None:
+        answers = model.greedy(heldout.questions, EvaluateConfig(), recorder)
+        return heldout_recall(heldout, answers, settings.data.words)
+
     with recorder.watch.compiling_apart():
         originals = [""] * len(forget)
+        untouched = LoadedModel("original answers", generator)
+        recall_before = recall(untouched)
         if trains_on_own_answers(settings) or own is not None:
             asking = EvaluateConfig(max_new_tokens=settings.pmc.sampling.max_new_tokens)
-            untouched = LoadedModel("original answers", generator)
             originals = original_answers(
                 forget.questions, lambda texts: untouched.greedy(texts, asking, recorder)
             )
@@ -127,18 +136,21 @@ def unlearn(
         how = dict(config=settings, recorder=recorder, score=score)
         run = build_run(generator, inputs, originals, **how)
         run.run()
+        unlearned = generator.trained(run.trainer.release())
+        recall_after = recall(LoadedModel.of("held-out answers", generator, unlearned.model))
     source, replacements = run.source, run.source.replacements
     return Unlearned(
-        lm=generator.trained(run.trainer.release()),
+        lm=unlearned,
         originals=dict(source.originals) if replacements else {},
         replacements={id_: answer for id_, (answer, _) in replacements.items()},
         scores={id_: score for id_, (_, score) in replacements.items()},
         rounds=run.rounds,
         seconds=recorder.watch.seconds(),
         tokens={"sampled": source.usage.useful, "trained": run.trainer.tokens},
+        heldout=cost_of(heldout, inputs.not_heldout, recall_before, recall_after),
         adapters=run.trainer.adapters,
         lora=run.trainer.lora,
-        retain=inputs.retain,
+        retain=inputs.trained_retain,
     )
 
 

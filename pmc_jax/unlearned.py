@@ -45,6 +45,9 @@ class Unlearned:
         adapters: LoRA adapters, which are merged into `lm`, or None without LoRA.
         lora: settings of the adapters, or None without LoRA.
         retain: retain pairs that the model was trained on.
+        heldout: how much of the given answers to the retain questions that were held out of
+            training the model gives: number of `rows`, mean ROUGE-L recall `before` and `after`
+            unlearning from 0 to 1, and the reason `not_measured` if there are no such rows.
 
     Example:
         >>> result.scores
@@ -63,6 +66,7 @@ class Unlearned:
     adapters: Decoder | None = None
     lora: LoRAConfig | None = None
     retain: RetainSet | None = None
+    heldout: dict[str, float | str | None] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Returns a summary of the result without questions and answers."""

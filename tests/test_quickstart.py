@@ -57,12 +57,13 @@ def _assert_whole(folder: Path) -> dict:
     results = json.loads((folder / "results.json").read_text())
     names = {
         *("run.json", "results.json", "log.jsonl", "tensorboard", "checkpoints"),
-        *("manifest.json", "report.html", "report.json", "target", "model"),
+        *("manifest.json", "report.html", "report.json", "target", "reference", "model"),
+        *("evaluation", "evaluation.json"),
     }
     if results["rounds"][-1]["step"] >= 3:  # fewer points are no curve
         names.add("loss.png")
     assert {path.name for path in folder.iterdir()} == names
-    for name in ("target", "model"):
+    for name in ("target", "reference", "model"):
         with safe_open(folder / name / "model.safetensors", "numpy") as file:
             sizes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
         assert sizes["model.embed_tokens.weight"] == [49152, 576] and len(sizes) == 272

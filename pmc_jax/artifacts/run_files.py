@@ -22,7 +22,12 @@ REPORT, REPORT_JSON = "report.html", "report.json"
 TARGET = "target"  # Later runs reuse the target model in this folder if its digests match.
 TARGET_MARK = MARK  # This file in the target records the origin of the target model.
 TARGET_CHECKPOINTS = "target.checkpoints"  # This folder exists until the target model is trained.
+REFERENCE = "reference"  # Later runs reuse the reference model in the same way.
+REFERENCE_CHECKPOINTS = "reference.checkpoints"
 COMPARED_RUNS = "runs"  # The runs of a comparison are in this folder.
+
+# `pmc unlearn` makes these models before a run and keeps them with `overwrite`.
+MADE_BEFORE = (TARGET, TARGET_CHECKPOINTS, REFERENCE, REFERENCE_CHECKPOINTS)
 
 # `pmc evaluate` and `pmc report` may rewrite the manifest and these files of a finished run.
 MADE_AGAIN = (EVALUATION, EVALUATION_RESULTS, REPORT, REPORT_JSON)

@@ -205,7 +205,7 @@ def _is_resumed(path: Path, record: dict[str, Any], overwrite: bool) -> bool:
         return False
     names = sorted(entry.name for entry in path.iterdir() if not _is_temporary(entry.name))
     # `pmc finetune` writes the target model before a run exists.
-    if not {*names} - {run_files.TARGET, run_files.TARGET_CHECKPOINTS}:
+    if not {*names} - {*run_files.MADE_BEFORE}:
         return False
     if run_files.RUN not in names:
         shown = first_of(names, 3)

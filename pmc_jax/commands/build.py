@@ -46,7 +46,7 @@ def build_run(
             questions cannot be asked as `pmc.answer` requires.
     """
     common = dict(originals=originals, config=config)
-    forget, retain, refusals = inputs.forget, inputs.retain, inputs.refusals
+    forget, retain, refusals = inputs.forget, inputs.trained_retain, inputs.refusals
     if trains_on_own_answers(config):
         source = PMCSource(
             generator, forget, retain, refusals=refusals, recorder=recorder, score=score, **common

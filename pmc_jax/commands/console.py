@@ -1,20 +1,27 @@
-"""Formats the console output of a finished run: tables and, if the settings allow it, answers."""
+"""Formats the console output of a finished run: verdict, tables and, if wanted, answers."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pmc_jax.artifacts.log import table
 from pmc_jax.data.conversation import transcript
 from pmc_jax.data.records import EvalSet
+from pmc_jax.report.collect import quality_of
+from pmc_jax.report.verdict import verdict
 
 _EXAMPLES = 3
 
 
-def final_tables(results: dict[str, Any]) -> str:
+def final_tables(results: dict[str, Any], evaluation: Mapping[str, Any] | None = None) -> str:
     """Formats the final output of a run.
 
-    The tables show the quality before and after unlearning, and the seconds per stage. A sentence
-    states how many questions are forgotten.
+    The verdict comes first (see `report.verdict`). The tables show the quality before and after
+    unlearning, as far as there are true answers to measure it, and the seconds per stage.
+
+    Args:
+        results: contents of results.json.
+        evaluation: contents of evaluation.json; None if no measures were computed.
     """
     before, after = results["before"], results["after"]
     rows = [
@@ -26,12 +33,39 @@ def final_tables(results: dict[str, Any]) -> str:
         for name, split in before["splits"].items()
     ]
     seconds = {k: f"{v:.1f}" for k, v in results["seconds"].items()}
+    rows = [row for row in rows if None not in row]
     return "\n\n".join(
         (
-            table(rows, ("measure", "before", "after")),
+            _verdict(results, evaluation),
+            *([table(rows, ("measure", "before", "after"))] if rows else []),
             table(list(seconds.items()), ("stage", "seconds")),
-            results["forgotten"]["headline"],
         )
+    )
+
+
+def _verdict(results: dict[str, Any], evaluation: Mapping[str, Any] | None) -> str:
+    """Formats the verdict as lines of at most 100 columns."""
+    run = {
+        "forgotten": results["forgotten"],
+        "heldout": results["heldout"],
+        "quality": quality_of(results, evaluation),
+        "evaluation": evaluation,
+        "settings": results["config"],
+    }
+    found = verdict(run)
+    lines = [
+        f"Verdict: {found['text']}",
+        "",
+        *(f"{one['level']}: {one['result']}. {one['meaning']}" for one in found["levels"]),
+        *found["notes"],
+        "",
+        f"What it cost: {found['cost']}",
+        "",
+        "Not measured:" if found["not_measured"] else "Every measure was computed.",
+        *(f"- {one['what']}: {one['reason']}" for one in found["not_measured"]),
+    ]
+    return "\n".join(
+        textwrap.fill(line, 100, subsequent_indent="  ", break_on_hyphens=False) for line in lines
     )
 
 

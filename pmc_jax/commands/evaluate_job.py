@@ -4,6 +4,7 @@
 and after unlearning of a finished run, and the reference model.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def run_evaluate(config: Config, *, say: Callable[[str], None]) -> dict[str, Any
     Raises:
         UserError: `data.evaluate` is empty, or a model or a row is invalid.
     """
+    config = _with_reference(config, config.output.dir)
     sets = eval_sets(config)
     check_measured(config, sets)
     path = model_path(config)
@@ -108,6 +110,7 @@ def evaluate_finished(
         UserError: `data.evaluate` is empty, or a model of the run was removed or changed.
         Stopped: the process was asked to stop; the same call resumes.
     """
+    config = _with_reference(config, folder)
     sets, caches = eval_sets(config), caches or {}
     check_measured(config, sets)
     after = unlearned_model(folder)
@@ -190,6 +193,18 @@ def _evaluate(
     if config.evaluate.reference is not None:
         models["reference"] = model_ref(config, config.evaluate.reference, sets)
     return evaluate(models, eval_context(config, sets), folder=folder, recorder=recorder)
+
+
+def _with_reference(config: Config, folder: str | Path | None) -> Config:
+    """Returns settings that name the reference model in the folder of a run, if pmc made one."""
+    if not config.evaluate.makes_reference:
+        return config
+    made = None if folder is None else Path(folder) / run_files.REFERENCE
+    exists = made is not None and multihost.broadcast((made / run_files.TARGET_MARK).is_file)
+    if not exists:
+        return config
+    evaluate = dataclasses.replace(config.evaluate, reference=str(made))
+    return dataclasses.replace(config, evaluate=evaluate)
 
 
 def _check_rows(config: Config, folder: Path) -> None:

@@ -14,6 +14,7 @@ from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel, load
+from pmc_jax.report import model_card
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 
@@ -52,6 +53,8 @@ def run_export(
         lm = _load_step(config, folder, checkpoints, step)
         export_hf(lm, folder / name, replace=overwrite)
         if multihost.is_first():
+            results = None if partial else manifest.read_results(folder)
+            model_card.write(folder / name, config, _source(folder), step, results)
             manifest.record(folder, [name])
     say(f"pmc wrote {folder / name}: {what}")
     if config.model.date is not None:
@@ -122,6 +125,13 @@ def _choose_unfinished(
         f"{total}. Repeat the pmc unlearn command to finish the run, or pass --partial to write "
         f"{run_files.STEP_MODEL}{newest}/."
     )
+
+
+def _source(folder: Path) -> dict[str, str]:
+    """Returns the path of the source model, "" if it is not recorded, and its digest."""
+    record = run_folder.read_record(folder / run_files.RUN)
+    path = manifest.model_path(folder) or ""
+    return {"path": path, "sha256": record["digests"].get("model", "")}
 
 
 def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int) -> LanguageModel:

@@ -77,6 +77,8 @@ def check_fits(
     prompts = [attempt(check_prompts, generator, [one]) for one in asked]
     if inputs.own is not None:
         attempt(check_prompts, generator, [(inputs.own, pmc.sampling.max_new_tokens)])
+    if inputs.heldout:
+        attempt(check_prompts, generator, [(inputs.heldout_retain, evaluate.max_new_tokens)])
     with busy("check the rows"):
         if None not in prompts:
             (own,), *of_sets = prompts
@@ -93,7 +95,8 @@ def check_fits(
         for refusal in sorted(inputs.refusals, key=len)[-1:]:
             attempt(_check_refusal, generator, forget, refusal)
         if config.data.long_rows == "error":
-            for pairs in (inputs.retain, inputs.target_rows, inputs.forget_answers):
+            trained = (inputs.retain, inputs.target_rows, inputs.reference_rows)
+            for pairs in (*trained, inputs.forget_answers):
                 if pairs is not None:
                     how = dict(ids=pairs.ids)
                     texts = pairs.questions, pairs.answers

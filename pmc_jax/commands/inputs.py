@@ -27,12 +27,14 @@ from pmc_jax.data.sets import (
     forget_answer_set,
     forget_set,
     general_set,
+    reference_rows,
     retain_set,
 )
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
 from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError, about, at_once
+from pmc_jax.evaluation.heldout import hold_out
 from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import compute_dtype
@@ -48,11 +50,14 @@ class RunInputs:
     Attributes:
         forget: forget questions.
         retain: given retain pairs.
+        heldout: indices of the retain pairs on which the run does not train.
+        not_heldout: reason why there are none, or "".
         forget_answers: forget questions with true answers; None if these were not read.
         refusals: answers for methods that train on refusals; empty for other methods.
         eval_sets: question-answer pairs for evaluation.
         target_rows: question-answer pairs on which the target model is fine-tuned; None if no
             target model is made.
+        reference_rows: the same for the reference model.
         own: further retain questions, which the target model answers itself before the first step
             (see `unlearning.own_retain`); None if `data.retain` is a source of pairs.
     """
@@ -63,7 +68,34 @@ class RunInputs:
     refusals: Sequence[str] = dataclasses.field(repr=False)
     eval_sets: Sequence[EvalSet] = ()
     target_rows: FinetuneSet | None = None
+    reference_rows: FinetuneSet | None = None
     own: OwnQuestions | None = None
+    heldout: tuple[int, ...] = ()
+    not_heldout: str = ""
+
+    @property
+    def trained_retain(self) -> RetainSet:
+        """Retain pairs on which the run trains."""
+        if not self.heldout:
+            return self.retain
+        return self.retain.select(sorted({*range(len(self.retain))} - {*self.heldout}))
+
+    @property
+    def heldout_retain(self) -> RetainSet:
+        return self.retain.select(self.heldout)
+
+    def with_heldout(self, config: Config, num_own: int) -> "RunInputs":
+        """Returns the inputs of a run that does not train on `data.retain_test_size` of its rows.
+
+        Args:
+            num_own: number of rows of `data.retain`, which come first in `retain`.
+        """
+        if self.own is not None:
+            why = "data.retain is own, so the answers to keep are the model's own"
+            return dataclasses.replace(self, not_heldout=why)
+        share = config.data.retain_test_size
+        rows, why = hold_out(self.retain, num_own, self.forget, share, config.seed)
+        return dataclasses.replace(self, heldout=rows, not_heldout=why)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -77,7 +109,8 @@ class RunInputs:
     def retained_texts(self) -> list[str]:
         """Texts of the retain data before the target model has answered its own questions."""
         own = self.own.questions if self.own else ()
-        return [*self.retain.questions, *self.retain.answers, *own]
+        given = self.trained_retain
+        return [*given.questions, *given.answers, *own]
 
 
 def read_inputs(
@@ -103,21 +136,29 @@ def read_inputs(
     with busy("read the data"):
         forget = attempt(forget_set, data.forget, data)
         retain = attempt(retain_set, data.retain, data)
-        answers = None
+        answers, reference = None, None
         if forget_answers and forget is not None:
             answers = attempt(forget_answer_set, data.forget_answers, data, forget)
+        if config.evaluate.makes_reference and forget is not None:
+            reference = attempt(reference_rows, config, forget)
         own = None
         if data.retain.is_own and forget is not None and retain is not None:
             own = attempt(own_questions, forget, retain, general_set(), config)
-        return RunInputs(
+        inputs = RunInputs(
             forget,
             retain,
             answers,
             refusals=attempt(refusals_for, config.method),
             eval_sets=[attempt(eval_set, n, source, data) for n, source in data.evaluate.items()],
             target_rows=attempt(finetune_rows, config) if config.finetune.data else None,
+            reference_rows=reference,
             own=own,
         )
+        if forget is None or retain is None:
+            return inputs
+        alone = dataclasses.replace(data, retain_more=())
+        num_own = len(retain_set(data.retain, alone) if data.retain_more else retain)
+        return inputs.with_heldout(config, num_own)
 
 
 def model_digest(path: str) -> str:

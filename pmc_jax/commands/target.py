@@ -1,6 +1,7 @@
-"""Makes the target model of a run or a comparison once and then reuses it.
+"""Makes the target model or the reference model of a run once and then reuses it.
 
-pmc never changes a folder `target` without `target.json`, because pmc has not made that folder.
+pmc never changes a folder `target` or `reference` without `target.json`, because pmc has not made
+that folder.
 """
 
 import dataclasses
@@ -29,12 +30,12 @@ from pmc_jax.training.finetune import finetune
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Target model, which may or may not exist yet.
+    """Target model or reference model, which may or may not exist yet.
 
     Attributes:
-        folder: `output.dir/target`.
-        rows: question-answer pairs on which the target is fine-tuned.
-        made_of: result of the function `made_of`, which identifies the target.
+        folder: `output.dir/target` or `output.dir/reference`.
+        rows: question-answer pairs on which the model is fine-tuned.
+        made_of: result of the function `made_of`, which identifies the model.
     """
 
     folder: Path
@@ -47,22 +48,28 @@ class Target:
         digests = made_of(config, model_digest(model_path(config)), data_digest(rows))
         return Target(Path(output_dir(config)) / run_files.TARGET, rows, digests)
 
+    def reference(self, rows: FinetuneSet) -> "Target":
+        """Returns the model that differs from this one only in the rows, which are retain rows."""
+        digests = self.made_of | {"data": data_digest(rows)}
+        return Target(self.folder.with_name(run_files.REFERENCE), rows, digests)
+
     @property
     def _checkpoints(self) -> Path:
-        return self.folder.with_name(run_files.TARGET_CHECKPOINTS)
+        return self.folder.with_name(f"{self.folder.name}.checkpoints")
 
-    def line(self, made: bool, name: str = "target") -> str:
-        """Formats the console line about the target.
+    def line(self, made: bool, name: str | None = None) -> str:
+        """Formats the console line about the model.
 
         Args:
-            made: whether the target existed already and was reused.
-            name: name of the model in the line.
+            made: whether the model existed already and was reused.
+            name: name of the model in the line; None selects the name of its folder.
         """
+        name = name or self.folder.name
         how = " (reused, because settings and data are the same)" if made else ""
         return f"{name} model: {self.folder}{how}"
 
     def is_made(self, *, overwrite: bool, tidy: bool = True) -> bool:
-        """Returns whether the folder holds this target. If not, `make` may write to the folder.
+        """Returns whether the folder holds this model. If not, `make` may write to the folder.
 
         Args:
             overwrite: whether `make` may replace another target.
@@ -70,7 +77,7 @@ class Target:
                 interrupted after the export has left.
 
         Raises:
-            UserError: the folder holds another target and `overwrite` is false, or pmc did not make
+            UserError: the folder holds another model and `overwrite` is false, or pmc did not make
                 the folder.
         """
         made = multihost.broadcast(lambda: self._is_made(overwrite))
@@ -95,13 +102,14 @@ class Target:
             return True
         if not overwrite:
             raise UserError(
-                f"{self.folder}: the folder holds a target model with other settings or data. Set "
-                "output.dir to another folder, or pass --overwrite to replace the target."
+                f"{self.folder}: the folder holds a {self.folder.name} model with other settings "
+                "or data. Set output.dir to another folder, or pass --overwrite to replace the "
+                "model."
             )
         return False
 
     def make(self, lm: LanguageModel, config: Config, recorder: Recorder) -> LanguageModel:
-        """Fine-tunes `lm` and writes it as the target model. An older target model is replaced.
+        """Fine-tunes `lm` and writes it to the folder. An older model there is replaced.
 
         The buffers of `lm` are donated. Interrupted training resumes from its checkpoint.
 
@@ -109,7 +117,7 @@ class Target:
             UserError: rows are too long, training diverges, or the folder cannot be written.
             Stopped: the process was asked to stop; the same call resumes.
         """
-        # Each digest has its own folder, so training never resumes from another target.
+        # Each digest has its own folder, so training never resumes from another model.
         name = settings_digest(self.made_of)[:16]
         generator = TextGenerator.of(lm, config.model)
         with Checkpoints(self._checkpoints / name, keep=1) as checkpoints:

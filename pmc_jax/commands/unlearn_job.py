@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
 from pmc_jax.errors import first_of
 from pmc_jax.evaluation.context import AnswerCache
+from pmc_jax.report import model_card
 from pmc_jax.report.write import write as write_report
 from pmc_jax.sampling.generator import TextGenerator
 
@@ -74,11 +76,15 @@ def run_unlearn(
     path = output_dir(config)
     trackers.check(config.log.trackers)
     inputs = read_inputs(config)
-    measures = config.evaluate.wanted or config.evaluate.reference
+    wanted = config.evaluate
+    measures = wanted.wanted or wanted.reference or wanted.makes_reference
     if measures:
         check_measured(config, inputs.eval_sets)
     config = pin_date(config, path, overwrite=overwrite)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
+    reference = None
+    if inputs.reference_rows is not None:
+        reference = target.reference(inputs.reference_rows)
     # Hashing the weights takes long, and `target` already holds the digest of the base model.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
     others = other_digests(config, must_exist=True)
@@ -92,6 +98,8 @@ def run_unlearn(
     # The checks run before a folder is claimed, an older run is removed or a step is trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=overwrite)
+    if reference is not None:
+        reference.is_made(overwrite=overwrite)  # raises an error before anything is trained
     trained = config.train if target is None or made else config.finetune
     lm = load_model(config, target.folder if made else model_path(config), trained)
     generator = TextGenerator.of(lm, config.model)
@@ -103,9 +111,16 @@ def run_unlearn(
                 if not made:
                     generator = dataclasses.replace(generator, lm=target.make(lm, config, recorder))
                 say(target.line(made))
+            if reference is not None:
+                _make_reference(reference, config, recorder, overwrite=overwrite, say=say)
             results = unlearn(config, generator, inputs, recorder, folder, say, caches)
+            if results["step"] and multihost.is_first():
+                card = dict(source=files["model"], step=results["step"], results=results)
+                model_card.write(folder.path / run_files.MODEL, config, **card)
+            evaluation = None
             if measures and results["step"]:  # Without a step, there is no unlearned model.
-                evaluate_finished(config, folder.path, caches=caches, recorder=recorder, say=say)
+                how = dict(caches=caches, recorder=recorder, say=say)
+                evaluation = evaluate_finished(config, folder.path, **how)
         if multihost.is_first():
             with busy("write the manifest and the report"):
                 if changed := changed_files(files):
@@ -118,8 +133,27 @@ def run_unlearn(
         folder.finish(results)  # an interruption after this line loses no result
         if purge:
             purge_run(folder.path, say=say)
-    say(final_tables(results))
+    say(final_tables(results, evaluation))
     return results
+
+
+def _make_reference(
+    reference: Target,
+    config: Config,
+    recorder: Recorder,
+    *,
+    overwrite: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Makes the reference model unless it exists already."""
+    made = reference.is_made(overwrite=overwrite)
+    if not made:
+        lm = load_model(config, model_path(config), config.finetune)
+        # The log of the run has the losses of the target model only.
+        reference.make(lm, config, dataclasses.replace(recorder, log=RunLog(None)))
+        del lm
+        gc.collect()  # frees the model before unlearning, because reference cycles hold it
+    say(reference.line(made))
 
 
 def is_finished(config: Config) -> bool:

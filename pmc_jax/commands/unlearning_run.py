@@ -8,41 +8,36 @@ from typing import Any
 import jax
 
 from pmc_jax.artifacts import run_files, run_folder
-from pmc_jax.artifacts.log import RunLog, plot_loss, read_log
+from pmc_jax.artifacts.log import plot_loss, read_log
 from pmc_jax.artifacts.recorder import Recorder, RunState
+from pmc_jax.commands.answer_log import log_answers, log_questions, words_of
 from pmc_jax.commands.build import build_run
 from pmc_jax.commands.console import examples
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.commands.keep_best import protect_best, return_to_best
 from pmc_jax.commands.own_answers import saved_pairs, with_own_answers
 from pmc_jax.config.run import Config
-from pmc_jax.data.conversation import transcript
-from pmc_jax.data.records import EvalSet, ForgetSet
+from pmc_jax.data.records import EvalSet
 from pmc_jax.distributed import multihost, preemption
 from pmc_jax.distributed.busy import busy
 from pmc_jax.evaluation.context import AnswerCache, LoadedModel
 from pmc_jax.evaluation.forgotten import summary
 from pmc_jax.evaluation.harness import measure_quality
-from pmc_jax.evaluation.levels import (
-    measure_levels,
-    paraphrases_of,
-    secrets_of,
-    true_answers,
-)
+from pmc_jax.evaluation.heldout import cost_of, heldout_recall
+from pmc_jax.evaluation.levels import measure_levels, paraphrases_of, secrets_of
 from pmc_jax.evaluation.quality import SPLITS
 from pmc_jax.models.export import export_hf
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
 from pmc_jax.sampling.generator import TextGenerator
-from pmc_jax.scoring.rouge import rougeL_recall
-from pmc_jax.scoring.words import RULES, rule_for, without_words
 from pmc_jax.theory.reward_moments import reward_moments
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.own_retain import describe
 from pmc_jax.unlearning.pmc import original_answers
-from pmc_jax.unlearning.source import RowSource
 
 _log = logging.getLogger(__name__)
+
+_HELDOUT = "heldout"  # key of the recall on held-out retain pairs in the state of a run
 
 
 def unlearn(
@@ -76,7 +71,7 @@ def unlearn(
         run_state.own_pairs = inputs.own and saved_pairs(recorder.checkpoints)
     else:
         originals = _measure_before(
-            config, generator, forget, sets, recorder, run_state, caches["before"]
+            config, generator, inputs, sets, recorder, run_state, caches["before"]
         )
     inputs = with_own_answers(inputs, generator, originals, config, recorder, run_state)
     if inputs.own is not None:
@@ -98,7 +93,8 @@ def unlearn(
         say(f"{folder.path}: pmc exports step {step} of {run.total_steps}: {why}")
     lm = generator.trained(run.trainer.release())
     model = LoadedModel.of("evaluate after", generator, lm.model, caches["after"])
-    questions = [*_questions(sets), *forget.questions]
+    heldout = inputs.heldout_retain
+    questions = [*_questions(sets), *forget.questions, *heldout.questions]
     numbers, answers = measure_quality(
         model, sets, config.evaluate, config.data, questions, recorder
     )
@@ -106,19 +102,21 @@ def unlearn(
     levels, forgotten = _measure_levels(config, run, model, inputs)
     del model  # frees the sampling copy of the weights before the export
     _export(run, lm, folder, step)
-    _log_answers(recorder.log, sets, run_state.texts, answers)
-    words = _words(config, sets, run.source)
-    _log_questions(recorder.log, inputs, run.source, answers, levels, words)
+    log_answers(recorder.log, sets, run_state.texts, answers)
+    words = words_of(config, sets, run.source)
+    log_questions(recorder.log, inputs, run.source, answers, levels, words)
     if config.log.text:
         say(examples(sets, run_state.texts, answers))
     results = _results(config, run, numbers, words)
-    return results | {"step": step, "best": why, "forgotten": forgotten}
+    recall = heldout_recall(heldout, answers, config.data.words)
+    cost = _cost(inputs, sets, results["before"].pop(_HELDOUT, None), recall)
+    return results | {"step": step, "best": why, "forgotten": forgotten, "heldout": cost}
 
 
 def _measure_before(
     config: Config,
     generator: TextGenerator,
-    forget: ForgetSet,
+    inputs: RunInputs,
     sets: Sequence[EvalSet],
     recorder: Recorder,
     run_state: RunState,
@@ -129,7 +127,7 @@ def _measure_before(
     The function writes the measurements to `run_state`. The original answers have at most
     `pmc.sampling.max_new_tokens` tokens, like the samples of PMC.
     """
-    questions, length = forget.questions, config.pmc.sampling.max_new_tokens
+    questions, length = inputs.forget.questions, config.pmc.sampling.max_new_tokens
     together = length == config.evaluate.max_new_tokens
     if not together:
         settings = dataclasses.replace(config.evaluate, max_new_tokens=length)
@@ -138,13 +136,33 @@ def _measure_before(
             questions, lambda texts: model.greedy(texts, settings, recorder)
         )
     model = LoadedModel("evaluate before", generator, cache)
-    all_questions = [*(questions if together else ()), *_questions(sets)]
+    heldout = inputs.heldout_retain
+    all_questions = [
+        *(questions if together else ()),
+        *_questions(sets),
+        *heldout.questions,
+    ]
     numbers, answers = measure_quality(
         model, sets, config.evaluate, config.data, all_questions, recorder
     )
     recorder.log.track(0, **_quality(numbers))
-    run_state.before, run_state.texts = numbers, answers if config.log.text else {}
+    run_state.before = numbers | {_HELDOUT: heldout_recall(heldout, answers, config.data.words)}
+    run_state.texts = answers if config.log.text else {}
     return original_answers(questions, lambda _: answers) if together else originals
+
+
+def _cost(
+    inputs: RunInputs, sets: Sequence[EvalSet], before: float | None, after: float | None
+) -> dict[str, Any]:
+    """Returns the field `heldout` of results.json.
+
+    Args:
+        before, after: recall on the held-out retain pairs before and after unlearning.
+    """
+    rows = inputs.heldout_retain
+    evaluated = [split.questions for split in sets if split.name == "retain"]
+    shared = {*rows.questions}.intersection(*evaluated) if evaluated else ()
+    return cost_of(rows, inputs.not_heldout, before, after) | {"evaluated": len(shared)}
 
 
 def _questions(sets: Sequence[EvalSet]) -> list[str]:
@@ -261,76 +279,6 @@ def _export(run: Unlearning, lm: LanguageModel, folder: run_folder.OutputFolder,
             export_adapter(lm, run.trainer.adapters, run.trainer.lora, adapter, replace=True)
     if multihost.is_first():
         plot_loss(read_log(folder.path / run_files.LOG), folder.path / run_files.LOSS_PLOT)
-
-
-def _log_answers(
-    log: RunLog, sets: Sequence[EvalSet], before: Mapping[str, str], after: Mapping[str, str]
-) -> None:
-    """Logs one line per evaluation question, in place of the lines of an interrupted run."""
-    log.drop("answer")
-    for split in sets:
-        rows = zip(split.ids, split.questions, split.answers, strict=True)
-        for id_, question, truth in rows:
-            texts = {"question": transcript(question), "truth": truth}
-            texts |= {"before": before.get(question), "after": after[question]}
-            log.event("answer", split=split.name, id=id_, texts=texts)
-
-
-def _log_questions(
-    log: RunLog,
-    inputs: RunInputs,
-    source: RowSource,
-    after: Mapping[str, str],
-    levels: Sequence[Mapping[str, Any]],
-    words: Mapping[str, Any],
-) -> None:
-    """Logs one line per forget question with its answers, its scores and its levels.
-
-    Args:
-        words: names of the rules by which ROUGE divides texts into words (see `_words`).
-    """
-    log.drop("question")
-    forget, true = inputs.forget, true_answers(inputs.eval_sets)
-    replacements = source.replacements
-    for id_, question, told in zip(forget.ids, forget.questions, levels, strict=True):
-        stored, score = replacements.get(id_, (None, None))
-        original, final = source.originals[id_], after[question]
-        texts = {"question": transcript(question), "original": original}
-        texts |= {"stored": stored, "final": final}
-        log.event(
-            "question",
-            id=id_,
-            score=None if stored is None else score,
-            overlap=_recall(original, final, words["selection"]),
-            true_overlap=_recall(true.get(question), final, words["evaluation"]),
-            **told,
-            texts=texts,
-        )
-
-
-def _recall(reference: str | None, answer: str, rule: str) -> float | None:
-    """Returns the ROUGE-L recall of an answer, or None if the reference is None or has no word."""
-    if reference is None or not RULES[rule](reference):
-        return None
-    return rougeL_recall(reference, answer, RULES[rule])
-
-
-def _words(config: Config, sets: Sequence[EvalSet], source: RowSource) -> dict[str, Any]:
-    """Returns the rules by which ROUGE divides texts into words.
-
-    Returns:
-        A dictionary with three keys. `selection` and `evaluation` hold the name of the rule that
-        each of these stages uses. `originals_without_words` lists the ids of questions whose
-        original answer has no word.
-    """
-    setting, originals = config.data.words, list(source.originals.values())
-    rule = rule_for(setting, originals)
-    truths = [answer for rows in sets for answer in rows.answers]
-    return {
-        "selection": rule,
-        "evaluation": rule_for(setting, truths),
-        "originals_without_words": without_words(rule, list(source.originals), originals),
-    }
 
 
 def _results(

@@ -36,7 +36,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _OWN = ("seed", "profile", "method.name", "method.max_seconds")
 _OWN += ("output.dir", "output.keep", "output.checkpoint_end", "report.file")
 _OWN += tuple(f"evaluate.{name}" for name in ("every", "at_seconds", "keep_best"))
-_OWN += tuple(f"evaluate.{name}" for name in ("measures", "levels.measured", "reference"))
+_OWN += tuple(f"evaluate.{name}" for name in ("measures", "levels.measured"))
+_OWN += ("evaluate.reference", "evaluate.make_reference")
 # Methods may differ only in these sections. All other sections are the same for every method.
 _OF_METHODS = ("pmc", "method", "train")
 _MAX_TRIALS = 1000  # This limit holds for each method.
@@ -316,6 +317,7 @@ class CompareConfig(Section):
             "evaluate.measures": (),
             "evaluate.levels.measured": (),
             "evaluate.reference": None,
+            "evaluate.make_reference": False,
         }
         return _changed(self.run, schema.flatten(self.settings) | dict(trial) | own)
 

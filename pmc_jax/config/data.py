@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pmc_jax.config import schema
-from pmc_jax.config.schema import NOT_EMPTY, SEED, Check, Section, between, setting
+from pmc_jax.config.schema import BELOW_ONE, NOT_EMPTY, SEED, Check, Section, between, setting
 
 EVALUATION_SETS = (
     "forget",
@@ -121,6 +121,9 @@ class DataConfig(Section):
             answers to general questions and to questions near the forget questions.
         retain_more: further sources of retain data, such as general questions, so that the model
             keeps answering them.
+        retain_test_size: share of the rows of `data.retain` that is held out of training and
+            measured before and after unlearning, rounded down to whole rows, which the seed
+            selects; fewer than 8 such rows are not held out, and 0 holds out none.
         forget_answers: source of the forget questions with their true answers, for methods that
             train on true answers; PMC never reads this source.
         evaluate: mapping from the names of evaluation sets to their sources of question-answer
@@ -144,6 +147,7 @@ class DataConfig(Section):
     forget: SourceConfig = field(default_factory=SourceConfig)
     retain: SourceConfig = field(default_factory=SourceConfig)
     retain_more: tuple[SourceConfig, ...] = ()
+    retain_test_size: float = setting(0.2, BELOW_ONE)
     forget_answers: SourceConfig = field(default_factory=SourceConfig)
     evaluate: dict[str, SourceConfig] = field(
         default_factory=dict, metadata={schema.KEYS: EVALUATION_SETS}

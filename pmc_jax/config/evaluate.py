@@ -158,6 +158,10 @@ class EvaluateConfig(Section):
             resumes; None stores nothing.
         reference: folder of the reference model, which never saw the forget rows and which
             `pmc finetune` makes from the retain rows; None disables comparisons with a reference.
+        make_reference: whether `pmc unlearn` makes the reference model, from the rows of
+            `data.retain` with the settings of `finetune`, and keeps it in `output.dir`/reference,
+            where the next run with the same settings reuses it; without effect if `reference` is
+            set.
         never_saw: folders of at least five models that were trained like the reference model, but
             with other seeds; the measure `indistinguishable` compares each model with them.
         quantisation: formats to which the measure `quantised` quantises the weights: int8, int4 or
@@ -180,6 +184,7 @@ class EvaluateConfig(Section):
     measures: tuple[Literal["all"] | MeasureName, ...] = ()
     dir: str | None = output_setting(None)
     reference: str | None = None
+    make_reference: bool = False
     never_saw: tuple[str, ...] = ()
     quantisation: tuple[Quantisation, ...] = QUANTISATIONS
     levels: LevelsConfig = field(default_factory=LevelsConfig)
@@ -210,6 +215,10 @@ class EvaluateConfig(Section):
             for name in needed
             if name not in given
         ]
+
+    @property
+    def makes_reference(self) -> bool:
+        return self.make_reference and self.reference is None
 
     @property
     def wanted(self) -> tuple[str, ...]:

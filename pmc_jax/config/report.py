@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from pmc_jax.config.paths import output_setting
-from pmc_jax.config.schema import Check, Section
+from pmc_jax.config.schema import NOT_EMPTY, Check, Section, setting
+
+_DATE = Check(
+    "a date such as '2026-05-31'", lambda text: re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) is not None
+)
+
+
+@dataclass(frozen=True)
+class RequestConfig(Section):
+    """The removal request that a run answers, as the report names it.
+
+    Fields:
+        reference: reference or file number of the request.
+        date: date of the request, as YEAR-MONTH-DAY.
+        responsible: name of the person who is responsible for the removal.
+    """
+
+    reference: str | None = setting(None, NOT_EMPTY)
+    date: str | None = setting(None, _DATE)
+    responsible: str | None = setting(None, NOT_EMPTY)
 
 
 @dataclass(frozen=True)
@@ -17,6 +37,7 @@ class ReportConfig(Section):
             default is false because questions and answers may be personal data.
         file: HTML file that `pmc report` writes, with the JSON file next to it; None selects
             report.html in the run folder, or in the current folder for several runs.
+        request: removal request that the report names.
 
     Example:
         >>> pmc.ReportConfig(text=True)
@@ -27,3 +48,4 @@ class ReportConfig(Section):
     file: str | None = output_setting(
         None, Check("a file name that ends in .html", lambda name: name.endswith(".html"))
     )
+    request: RequestConfig = field(default_factory=RequestConfig)

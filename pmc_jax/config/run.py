@@ -132,6 +132,7 @@ class Config(Section):
         return [
             *self._faults_of_alignment(),
             *self._faults_of_retain_loss(),
+            *self._faults_of_reference(),
             *self.evaluate.faults_of_sets(self.data.evaluate),
         ]
 
@@ -152,6 +153,15 @@ class Config(Section):
         return [
             f"pmc.schedule.max_retain_loss: method.name={name} {why[name]}, so a run has no retain "
             "loss to compare. Set the value to null."
+        ]
+
+    def _faults_of_reference(self) -> list[str]:
+        if not self.evaluate.makes_reference or self.finetune.data:
+            return []
+        return [
+            "evaluate.make_reference: without finetune.data, pmc does not know the model from "
+            "which the target model was made. Set evaluate.reference to a model that never saw "
+            "the forget rows, or evaluate.make_reference=false."
         ]
 
 

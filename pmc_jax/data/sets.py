@@ -15,6 +15,7 @@ from pmc_jax.data.columns import Columns
 from pmc_jax.data.files import raise_faults, row_location, table_of
 from pmc_jax.data.records import EvalSet, FinetuneSet, ForgetAnswerSet, ForgetSet, RetainSet
 from pmc_jax.data.sources import read_rows
+from pmc_jax.data.visible import appearance
 from pmc_jax.errors import UserError
 
 _KINDS = (ForgetSet, RetainSet, ForgetAnswerSet, FinetuneSet, EvalSet)
@@ -139,6 +140,31 @@ def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
 def general_set() -> RetainSet:
     """Returns the general questions of the package with their answers."""
     return retain_set(SourceConfig(path="general:all"), DataConfig())
+
+
+def reference_rows(config: Config, forget: ForgetSet) -> FinetuneSet:
+    """Reads the rows of `data.retain` on which the reference model is trained.
+
+    Rows with a forget question are left out, because this model must never see the forget rows.
+
+    Raises:
+        UserError: the source is invalid, or all its rows have forget questions.
+    """
+    if config.data.retain.is_own:
+        raise UserError(
+            "evaluate.make_reference: data.retain is own, so there are no rows to train the "
+            "reference model. Set data.retain.path to rows with questions and answers, or "
+            "evaluate.make_reference=false."
+        )
+    rows = FinetuneSet(*_pairs(config.data.retain, config.data, "data.retain"))
+    forgotten = {*map(appearance, forget.questions)}
+    kept = [i for i, text in enumerate(rows.questions) if appearance(text) not in forgotten]
+    if not kept:
+        raise UserError(
+            "evaluate.make_reference: all rows of data.retain have forget questions, so no row is "
+            "left to train the reference model. Set data.retain.path to rows with other questions."
+        )
+    return rows.select(kept)
 
 
 def forget_answer_set(source: SourceConfig, data: DataConfig, forget: ForgetSet) -> ForgetAnswerSet:

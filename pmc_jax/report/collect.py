@@ -19,7 +19,7 @@ from pmc_jax.config.reading import read_json
 from pmc_jax.errors import UserError, first_of
 from pmc_jax.evaluation.forgotten import first_level
 from pmc_jax.evaluation.tables import headline
-from pmc_jax.report import narrative, remains
+from pmc_jax.report import narrative, remains, verdict
 
 KIND, SCHEMA = "pmc_jax report", 1
 # Values of another form in the files of a run raise these errors.
@@ -33,7 +33,11 @@ _QUALITY_KEYS = ("unlearn_quality", "utility", "utility_splits", "splits")
 
 
 def collect(
-    folders: Sequence[str | Path], *, text: bool, results: Mapping[str, Any] | None = None
+    folders: Sequence[str | Path],
+    *,
+    text: bool,
+    results: Mapping[str, Any] | None = None,
+    request: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Reads one or more runs and returns the contents of their report.
 
@@ -41,6 +45,8 @@ def collect(
         folders: folders of finished runs.
         text: whether to include questions and answers, if a log has them.
         results: contents of the `results.json` of a single run, before that file is written.
+        request: settings `report.request`. For a setting that is None, the value of the earlier
+            report or else of the run is used.
 
     Returns:
         The contents of `report.json`.
@@ -53,6 +59,8 @@ def collect(
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     runs = [_run(path, name, text, results) for path, name in zip(paths, names, strict=True)]
+    for run in runs:
+        run["request"] |= {name: value for name, value in (request or {}).items() if value}
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -85,10 +93,12 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
     try:
         run = {
             "name": name,
+            "request": _request(folder, results["config"]),
             "finished": ended.strftime("%Y-%m-%d %H:%M UTC"),
-            "quality": _quality(results, evaluation),
+            "quality": quality_of(results, evaluation),
             "questions_asked": Counter(row["split"] for row in log if row["kind"] == "answer"),
             "forgotten": results["forgotten"],
+            "heldout": results["heldout"],
             "rounds": results["rounds"],
             "steps": _steps(log),
             "questions": _questions(log, text),
@@ -106,6 +116,7 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
                 },
             },
         }
+        run["verdict"] = verdict.verdict(run)
         run["over_forgetting"] = narrative.over_forgetting(run["quality"])
         run["summary"] = narrative.summary(run)
         inputs = manifest.present_inputs(record_of_files["inputs"])
@@ -118,6 +129,17 @@ def _run(folder: Path, name: str, text: bool, results: Mapping[str, Any] | None)
     except WRONG_VALUES as error:
         raise damaged([folder], error) from error
     return run
+
+
+def _request(folder: Path, settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """Returns the removal request that the earlier report of a run or its settings name."""
+    request = dict(settings["report"]["request"])
+    try:
+        (earlier,) = read_json(folder / run_files.REPORT_JSON, hint="")["runs"]
+        request |= {name: earlier["request"][name] for name in request if earlier["request"][name]}
+    except (UserError, *WRONG_VALUES):
+        pass  # There is no earlier report.
+    return request
 
 
 def damaged(folders: Sequence[str | Path], error: Exception) -> UserError:
@@ -157,7 +179,7 @@ def _comparison(folder: Path) -> str | None:
     return str(runs.parent) if runs.name == run_files.COMPARED_RUNS and knows else None
 
 
-def _quality(results: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
+def quality_of(results: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     """Returns unlearn quality, utility and recalls of the models `before`, `after` and `reference`.
 
     The value of `reference` is None if no reference model was measured.

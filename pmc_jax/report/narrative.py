@@ -7,7 +7,6 @@ over-forgotten, and the sentences say so.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pmc_jax.report import remains
 from pmc_jax.report.texts import MEASURE_TEXTS, TEXTS
 
 REFERENCE = "a model that never saw the data"
@@ -93,36 +92,12 @@ def over_forgetting(quality: Mapping[str, Any]) -> dict[str, Any] | None:
 def summary(run: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns the paragraphs of the summary, each with a `title` and a `text`."""
     paragraphs = {
-        "Result": _result(run),
         "What was removed": _removed(run),
         "What it cost": _cost(run),
         "What an attacker still gets": f"{_elicited(run)} {_attacks(run)}".lstrip(),
-        "What was not tested": _untested(run),
         "Is a removal request settled?": TEXTS["settled"],
     }
     return [{"title": title, "text": text} for title, text in paragraphs.items()]
-
-
-def _result(run: Mapping[str, Any]) -> str:
-    forgotten = run["forgotten"]
-    if forgotten is None or forgotten["forgotten"] is None:
-        return (
-            "It is not known which questions are forgotten, because no level was measured "
-            "(evaluate.levels.measured)."
-        )
-    count, left = forgotten["questions"], forgotten["forgotten"]
-    text = (
-        f"Forgotten questions: {left} of {count}. No answer that was tried tells the secret of a "
-        "forgotten question."
-    )
-    if left < count:
-        text += " The secret of every other question can still be obtained."
-    if (said := forgotten["said"]) is not None:
-        text += f" The usual answer tells the secret of {said} of {count} questions."
-    if (sampled := forgotten["sampled"]) is not None:
-        samples = forgotten["samples"]
-        text += f" For {sampled}, at least one of {samples} sampled answers tells it."
-    return text
 
 
 def _removed(run: Mapping[str, Any]) -> str:
@@ -258,19 +233,6 @@ def _multiple_choice(run: Mapping[str, Any]) -> str:
         f" Among wrong answers, the model finds the true one most likely for {percent(after)} of "
         f"the questions{level}."
     )
-
-
-def _untested(run: Mapping[str, Any]) -> str:
-    names = [inline(TEXTS["levels"][name]["title"]) for name in _unmeasured(run)]
-    names += [inline(MEASURE_TEXTS[name]["title"]) for name in remains.not_tested(run)]
-    if not names:
-        return "Every measure on this page ran, but other attacks exist."
-    text = "; ".join(names)
-    return f"{text[0].upper()}{text[1:]}. The section on attacks explains each of them."
-
-
-def _unmeasured(run: Mapping[str, Any]) -> Sequence[str]:
-    return list((run["forgotten"] or {}).get("not_measured", TEXTS["levels"]))
 
 
 def level_text(question: Mapping[str, Any], forgotten: Mapping[str, Any] | None) -> str:

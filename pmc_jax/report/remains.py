@@ -49,7 +49,7 @@ def to_delete(
         rest.append(texts["data"].format(data=", ".join(data)))
     return {
         "by_command": [{"command": name, "text": text} for name, text in commands.items()],
-        "by_hand": [*rest, texts["copies"]],
+        "by_hand": [*rest, texts["derived"], texts["copies"]],
     }
 
 

@@ -4,6 +4,7 @@ These files can be written again at any time. In the folder of a run, their dige
 `manifest.json` are then updated.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ def write(
     folder = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else folder / run_files.REPORT
     data = page.with_suffix(".json")
-    report = collect(folders, text=settings.text, results=results)
+    request = dataclasses.asdict(settings.request)
+    report = collect(folders, text=settings.text, results=results, request=request)
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
         if os.path.lexists(path) and not _begins_with(path, mark):
             raise UserError(

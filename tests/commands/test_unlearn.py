@@ -26,7 +26,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     assert set(found) == {
         *("before", "after", "seconds", "tokens", "rounds", "versions", "devices", "config"),
         *("step", "best", "total_steps", "stopped", "unlearning_seconds", "reward_moments"),
-        *("words", "forgotten"),
+        *("words", "forgotten", "heldout"),
     }
     for moment in ("before", "after"):
         assert set(found[moment]) == {"unlearn_quality", "utility", "utility_splits", "splits"}
@@ -77,7 +77,7 @@ def test_output_folder_holds_everything(plain):
     assert kept == [tiny.STEPS - 1, tiny.STEPS]
     assert {p.name for p in (plain.out / "model").iterdir()} == {
         *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"),
-        *("tokenizer_config.json", "chat_template.jinja"),
+        *("tokenizer_config.json", "chat_template.jinja", "README.md"),
     }
 
 
@@ -180,10 +180,14 @@ def test_export_keeps_dtype_and_configuration(plain):
 
 
 def test_final_tables_are_on_stdout_and_progress_on_stderr(plain):
-    assert plain.done.lines[0].split() == ["measure", "before", "after"]
-    assert plain.done.lines[2].startswith("unlearn quality")
-    assert "total" in plain.done.out
-    assert plain.done.lines[-1].startswith("no longer said: ")
+    lines = plain.done.lines
+    assert lines[0].startswith("Verdict: Forgotten questions: ") and max(map(len, lines)) <= 100
+    parts = ("said: ", "sampled: not measured", "What it cost: Not measured: data.retain has 8")
+    parts += ("- Sampled answers: set evaluate.levels", "- Comparison with a model that never saw")
+    starts = [next(i for i, x in enumerate(lines) if x.startswith(part)) for part in parts]
+    table = [line.split() for line in lines].index(["measure", "before", "after"])
+    assert starts == sorted(starts) and starts[-1] < table
+    assert lines[table + 2].startswith("unlearn quality") and "total" in plain.done.out
     assert "unlearn: 100%" in plain.done.err and "%" not in plain.done.out
 
 

@@ -5,6 +5,7 @@ test_report_browser.py.
 """
 
 import copy
+import dataclasses
 import json
 import math
 import re
@@ -15,8 +16,11 @@ import pytest
 import report_cases as cases
 from report_page import Page, assert_accessible, assert_stands_alone, plain, table_rows
 
+from pmc_jax.config.evaluate import LevelsConfig
 from pmc_jax.config.report import ReportConfig
-from pmc_jax.report import narrative, remains
+from pmc_jax.config.run import Config
+from pmc_jax.evaluation.forgotten import summary
+from pmc_jax.report import narrative, remains, verdict
 from pmc_jax.report.write import write
 
 
@@ -46,7 +50,6 @@ def test_a_summary_and_a_table_with_the_reference(page):
     (run,) = data["runs"]
     said = {paragraph["title"]: plain(paragraph["text"]) for paragraph in run["summary"]}
     for title, parts in {
-        "Result": ("Forgotten questions: 9 of 12", "of 1 of 12", "For 2, at least one of 16"),
         "What was removed": (
             *("by id) were to be removed.", "22.9 % of the words", "in other words"),
             *("target model 88.3 %", "never saw the data 32.7 %", "21.3 % of the words"),
@@ -55,9 +58,6 @@ def test_a_summary_and_a_table_with_the_reference(page):
         "What an attacker still gets": (
             *("of 1 if an attacker begins", "2 if an attacker dictates"),
             *("Of 3 attacks tried, none gets more", "of the words of the true"),
-        ),
-        "What was not tested": (
-            "a paraphrase; abstentions and invented facts; rewritten prompts; a little fine-tuning",
         ),
         "Is a removal request settled?": ("Not by this page alone", "weights may still encode"),
     }.items():
@@ -70,6 +70,70 @@ def test_a_summary_and_a_table_with_the_reference(page):
     assert rows["Unlearn quality"] == ["40.0", "77.9", "70.5"]
     assert rows["Forget questions: words of the true answers"] == ["88.3 %", "22.9 %", "32.7 %"]
     assert rows["Answers to keep"] == ["96.9 %", "89.9 %", "95.2 %"]
+
+
+def test_it_begins_with_the_verdict(page):
+    parsed, source, data = page()
+    verdict = data["runs"][0]["verdict"]
+    assert verdict["text"].startswith("Forgotten questions: 9 of 12.")
+    assert verdict["text"].endswith("says how.") and "other 3 can still" in verdict["text"]
+    assert "true answer" not in verdict["text"]  # The run had none.
+    assert [(one["level"], one["result"]) for one in verdict["levels"]] == [
+        *(
+            ("said", "11 of 12 questions"),
+            ("sampled", "10 of 12 questions"),
+            ("elicited", "10 of 12 questions"),
+        ),
+    ]
+    assert "none of 16 random answers" in verdict["levels"][1]["meaning"]
+    assert "for 1 after neutral first words (prefill); 2 after" in verdict["levels"][2]["meaning"]
+    for part in ("on 9 of the questions", "had 97.0 %", "have 95.1 % now", "4 of these questions"):
+        assert part in verdict["cost"]
+    missing = {one["what"]: one["reason"] for one in verdict["not_measured"]}
+    assert "data.evaluate.forget_paraphrased" in missing["Answers to a paraphrase"]
+    names = "Abstentions and invented facts (honesty)"
+    assert any(names in what for what in missing) and "Utility" not in missing
+    assert parsed.text.index(verdict["text"][:20]) < parsed.text.index("What was removed. ")
+    rows = table_rows(source, "Questions that are forgotten, by level")
+    assert rows["said"][0] == "11 of 12 questions"
+
+
+def test_a_run_of_questions_alone_says_what_to_set():
+    levels = LevelsConfig(measured=("said",), num_samples=2)
+    question = {"said": False, "sampled": None, "elicited": None, "items": 1, "limit": 0.3}
+    nothing = {"unlearn_quality": None, "utility": None, "splits": {}}
+    run = {
+        "forgotten": summary([question | {"is_empty": False, "is_cut": True}], levels),
+        "heldout": {"not_measured": "data.retain has 3 rows"},
+        "quality": {"before": nothing, "after": nothing, "reference": None},
+        "evaluation": None,
+        "settings": dataclasses.asdict(Config(evaluate={"levels": levels})),
+    }
+    found = verdict.verdict(run)
+    assert found["text"].startswith("Forgotten questions: 1 of 1.") and "other" not in found["text"]
+    assert found["cost"] == "Not measured: data.retain has 3 rows."
+    assert any("num_samples=2" in note for note in found["notes"]) and len(found["notes"]) == 2
+    reasons = {one["what"]: one["reason"] for one in found["not_measured"]}
+    assert "evaluate.levels.measured" in reasons["Sampled answers"]
+    assert "data.evaluate.forget and" in reasons["Unlearn quality"]
+    assert "evaluate.reference" in reasons["Comparison with a model that never saw the data"]
+    assert sum("evaluate.measures=all" in reason for reason in reasons.values()) == 1
+    run["forgotten"] |= dict.fromkeys(("forgotten", "said", "sampled", "elicited"))
+    assert "It is not known" in verdict.verdict(run)["text"]
+
+
+def test_the_request_is_named_and_kept_by_later_reports(tmp_path):
+    folder = cases.write_run(tmp_path / "run")
+    source = write([folder], ReportConfig()).read_text()
+    assert plain(source).count("not recorded (report.request.") == 3
+    given = ReportConfig(request={"reference": "<b>R-17", "date": "2026-05-31"})
+    write([folder], given)
+    source = write([folder], ReportConfig(request={"responsible": "A. Roe"})).read_text()
+    (run,) = json.loads((folder / "report.json").read_text())["runs"]
+    assert run["request"] == {
+        **{"reference": "<b>R-17", "date": "2026-05-31", "responsible": "A. Roe"}
+    }
+    assert "<b>R-17" not in source and "Request: <b>R-17" in Page(source).text
 
 
 def test_terms_of_the_page_are_defined_on_it(page):
@@ -197,11 +261,11 @@ def test_what_has_to_be_deleted_is_listed_by_command_and_by_hand(page):
     assert own["command"] == "pmc unlearn 'my out' --purge" and "target/" in own["text"]
     assert shared["command"] == "pmc compare COMPARE.yaml --purge"
     assert "/comparison" in shared["text"]
-    parts = ("/models/SmolLM2", "private rows: /forget.jsonl.", "backups")
+    parts = ("/models/SmolLM2", "private rows: /forget.jsonl.", "quantised", "Backups")
     for text, part in zip(found["by_hand"], parts, strict=True):
         assert part in text
     nothing = remains.to_delete("out", [], {}, None)
-    assert nothing == {"by_command": [], "by_hand": found["by_hand"][-1:]}
+    assert nothing == {"by_command": [], "by_hand": found["by_hand"][-2:]}
 
 
 def test_engineering_details_are_folded(page):
