@@ -155,8 +155,9 @@ def _cost(run: Mapping[str, Any]) -> str:
     quality = run["quality"]
     spent = f"The run took {duration(run['seconds']['total'])} on {devices(run)}."
     before, after = quality["before"]["utility"], quality["after"]["utility"]
+    heldout = run["verdict"]["cost"]
     if before is None or after is None:
-        return f"{spent} The loss of other knowledge was not measured."
+        return f"{heldout} {spent}"
     reference = (quality["reference"] or {}).get("utility")
     compared = f"; {REFERENCE} {reference:.1f}" if reference is not None else ""
     data = run["settings"]["data"]
@@ -164,7 +165,7 @@ def _cost(run: Mapping[str, Any]) -> str:
     trained = measured is not None and measured == data["retain"]["path"]
     seen = " The run trained on questions of the same data." if trained else ""
     return (
-        f"On the knowledge that must stay, the unlearned model scores {after:.1f} of 100 (the "
+        f"{heldout} On the knowledge that must stay, the unlearned model scores {after:.1f} of 100 (the "
         f"target model {before:.1f}{compared}).{seen} {spent}"
     )
 

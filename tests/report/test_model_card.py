@@ -12,7 +12,10 @@ from pmc_jax.config.run import Config
 from pmc_jax.report.model_card import write
 
 SECRETS = dict(
-    pmc={"score": {"forbidden_file": "Zorbolant.txt"}, "schedule": {"lambda_retain": 7.5}},
+    pmc={
+        "score": {"weights": {"forbidden": 1}, "forbidden_file": "Zorbolant.txt"},
+        "schedule": {"lambda_retain": 7.5},
+    },
     model={"path": "/home/Quaxish/model"},
     data={"forget": "Zorbolant.csv"},
     report={"request": {"reference": "R-Zorbant", "responsible": "Quaxula"}},
@@ -38,7 +41,7 @@ def test_it_states_figures_settings_and_digests_and_no_private_text(model, tmp_p
     front, text = card(model / "README.md")
     assert front["library_name"] == "transformers" and "pmc" in front["tags"]
     assert "base_model" not in front and "license" not in front  # Nothing states them.
-    for part in ("a" * 64, "11 of 12", "| 40.1 | 77.9 |", "| 97.0 % | 95.1 % |", "pmc verify"):
+    for part in ("a" * 64, "11 of 12", "| 40.0 | 77.9 |", "| 97.0 % | 95.1 % |", "pmc verify"):
         assert part in text, part
     assert "`pmc.schedule.lambda_retain`: 7.5" in text
     for word in ("Zorb", "Quax", "/home"):
