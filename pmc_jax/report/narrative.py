@@ -165,8 +165,8 @@ def _cost(run: Mapping[str, Any]) -> str:
     trained = measured is not None and measured == data["retain"]["path"]
     seen = " The run trained on questions of the same data." if trained else ""
     return (
-        f"{heldout} On the knowledge that must stay, the unlearned model scores {after:.1f} of 100 (the "
-        f"target model {before:.1f}{compared}).{seen} {spent}"
+        f"{heldout} On the knowledge that must stay, the unlearned model scores {after:.1f} of 100 "
+        f"(the target model {before:.1f}{compared}).{seen} {spent}"
     )
 
 
