@@ -101,6 +101,7 @@ def _is_whole(config: Config, inputs: RunInputs) -> bool:
     """Returns whether all rows of a run could be read."""
     needed = [inputs.forget, inputs.retain, inputs.refusals, *inputs.eval_sets]
     needed += [inputs.target_rows] if config.finetune.data else []
+    needed += [inputs.reference_rows] if config.evaluate.makes_reference else []
     return None not in needed
 
 
@@ -123,6 +124,8 @@ def _folder_state(config: Config, inputs: RunInputs, overwrite: bool) -> tuple[s
     if config.finetune.data and inputs.target_rows is not None:
         target = Target.of(config, inputs.target_rows)
         digest, made = target.made_of["model"], target.is_made(overwrite=overwrite, tidy=False)
+        if inputs.reference_rows is not None:
+            target.reference(inputs.reference_rows).is_made(overwrite=overwrite, tidy=False)
     else:
         digest = model_digest(model_path(config))
     digests = {"model": digest} | inputs.digests | other_digests(config, must_exist=False)

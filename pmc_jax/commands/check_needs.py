@@ -24,7 +24,8 @@ def counts_of(config: Config, inputs: RunInputs, finetunes: bool) -> Counts:
     """Counts the steps, rounds and questions of a run.
 
     Args:
-        finetunes: whether the run makes a target model.
+        finetunes: whether the run makes a target model, and then also a reference model if the
+            settings say so.
     """
     schedule, forget = config.pmc.schedule, len(inputs.forget)
     rows = config.train.batch_size * config.train.accumulation_steps
@@ -33,13 +34,15 @@ def counts_of(config: Config, inputs: RunInputs, finetunes: bool) -> Counts:
         settings = config.finetune
         each = settings.batch_size * settings.accumulation_steps
         finetune_steps = total_steps(len(inputs.target_rows), each, settings.epochs)
+        if inputs.reference_rows is not None:
+            finetune_steps += total_steps(len(inputs.reference_rows), each, settings.epochs)
     return Counts(
         finetune_steps,
         steps,
         rounds=-(-steps // schedule.steps_per_round),
         forget=forget,
         round_questions=min(forget, rows * schedule.steps_per_round),
-        evaluated=sum(map(len, inputs.eval_sets)),
+        evaluated=sum(map(len, inputs.eval_sets)) + len(inputs.heldout),
         own=len(inputs.own) if inputs.own else 0,
     )
 
@@ -95,6 +98,8 @@ def disk_text(config: Config, generator: TextGenerator, finetunes: bool) -> str:
     if finetunes:
         target = TrainingBytes.of(model, config.finetune, dtype)
         parts["target model"] = weights
+        if config.evaluate.makes_reference:
+            parts["reference model"] = weights
         parts["its checkpoint while it is made"] = target.checkpoint
     folder = Path(output_dir(config)).absolute()
     while not folder.exists():

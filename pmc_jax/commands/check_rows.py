@@ -88,6 +88,8 @@ def measures_text(config: Config, inputs: RunInputs) -> str:
         missing["unlearn quality"] = _not_given(absent, " and ")
     if not {*given} & {*UTILITY_SPLITS}:
         missing["utility"] = _not_given(UTILITY_SPLITS, " or ")
+    if inputs.not_heldout:
+        missing["what it cost, on held-out retain rows"] = inputs.not_heldout
     levels = config.evaluate.levels.measured
     missing |= {
         f"forgotten: {name}": "evaluate.levels.measured does not contain it"
@@ -105,7 +107,13 @@ def measures_text(config: Config, inputs: RunInputs) -> str:
         if why := MEASURES[name].missing_inputs(context):
             missing[name] = why
     lines = [f"  {name}: {why}" for name, why in missing.items()]
-    return "\n".join(["not measured:", *lines] if lines else ["all measures have their rows"])
+    lines = ["not measured:", *lines] if lines else ["all measures have their rows"]
+    if inputs.heldout:
+        lines.append(
+            f"  {len(inputs.heldout)} rows of data.retain are held out of training and measured "
+            "(data.retain_test_size)"
+        )
+    return "\n".join(lines)
 
 
 def _not_given(names: Sequence[str], joint: str) -> str:

@@ -87,6 +87,8 @@ def write(
 
 def _licence(path: str) -> dict[str, str]:
     """Returns the licence that a model folder or a GGUF file states, as fields of a model card."""
+    if not path:
+        return {}
     try:
         if path.endswith(".gguf"):
             stated = {"license": GGUFFile(path).get("general.license", str)}
