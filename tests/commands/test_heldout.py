@@ -1,5 +1,6 @@
 """Retain rows that a run holds out of training: `data.retain_test_size`."""
 
+import pytest
 import tiny_runs as tiny
 
 import pmc_jax
@@ -34,6 +35,7 @@ def test_held_out_rows_are_measured_and_never_trained_on(tmp_path, monkeypatch):
     assert len(inputs.heldout) == 13 and max(inputs.heldout) < 44
 
 
+@pytest.mark.slow
 def test_the_library_measures_them_too(tmp_path):
     lm = pmc_jax.load(tiny.write_model(tmp_path / "model"))
     pairs = [(row["question"], row["answer"]) for row in MANY]
