@@ -7,6 +7,7 @@ from typing import Any
 from pmc_jax.artifacts.log import table
 from pmc_jax.data.conversation import transcript
 from pmc_jax.data.records import EvalSet
+from pmc_jax.evaluation.tables import tables
 from pmc_jax.report.collect import quality_of
 from pmc_jax.report.verdict import verdict
 
@@ -16,8 +17,9 @@ _EXAMPLES = 3
 def final_tables(results: dict[str, Any], evaluation: Mapping[str, Any] | None = None) -> str:
     """Formats the final output of a run.
 
-    The verdict comes first (see `report.verdict`). The tables show the quality before and after
-    unlearning, as far as there are true answers to measure it, and the seconds per stage.
+    The verdict comes first (see `report.verdict`). The tables show the evaluation, or else the
+    quality before and after unlearning, as far as there are true answers to measure it, and the
+    seconds per stage.
 
     Args:
         results: contents of results.json.
@@ -34,10 +36,11 @@ def final_tables(results: dict[str, Any], evaluation: Mapping[str, Any] | None =
     ]
     seconds = {k: f"{v:.1f}" for k, v in results["seconds"].items()}
     rows = [row for row in rows if None not in row]
+    quality = [table(rows, ("measure", "before", "after"))] if rows else []
     return "\n\n".join(
         (
             _verdict(results, evaluation),
-            *([table(rows, ("measure", "before", "after"))] if rows else []),
+            *(quality if evaluation is None else [tables(evaluation)]),
             table(list(seconds.items()), ("stage", "seconds")),
         )
     )

@@ -119,7 +119,8 @@ def run_unlearn(
                 model_card.write(folder.path / run_files.MODEL, config, **card)
             evaluation = None
             if measures and results["step"]:  # Without a step, there is no unlearned model.
-                how = dict(caches=caches, recorder=recorder, say=say)
+                # The verdict comes before the tables of the evaluation.
+                how = dict(caches=caches, recorder=recorder, say=lambda text: None)
                 evaluation = evaluate_finished(config, folder.path, **how)
         if multihost.is_first():
             with busy("write the manifest and the report"):

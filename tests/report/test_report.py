@@ -133,7 +133,7 @@ def test_the_request_is_named_and_kept_by_later_reports(tmp_path):
     assert run["request"] == {
         **{"reference": "<b>R-17", "date": "2026-05-31", "responsible": "A. Roe"}
     }
-    assert "<b>R-17" not in source and "Request: <b>R-17" in Page(source).text
+    assert "<b>R-17" not in source and "Request<b>R-17" in Page(source).text
 
 
 def test_terms_of_the_page_are_defined_on_it(page):
@@ -183,13 +183,13 @@ def test_the_attack_that_gets_most_is_named(page):
     measures["quantised"]["after"]["values"]["int4"] = 0.6
     measures["prefill"]["after"]["values"]["worst"] = 0.7  # but 0.45 from the reference too
     measures["prefill"]["reference"]["values"]["worst"] = 0.65
-    text = plain(narrative.summary(run)[3]["text"])
+    text = plain(narrative.summary(run)[2]["text"])
     assert "the one that gets most beyond a model that never saw the data, rounding" in text
     for part in ("int4, gets 60.0 % of", "95.0 % from the target model; 41.0 % from a model"):
         assert part in text
     for measured in measures.values():
         measured.pop("reference")
-    assert "the strongest, dictating" in narrative.summary(run)[3]["text"]
+    assert "the strongest, dictating" in narrative.summary(run)[2]["text"]
 
 
 def test_without_a_reference_it_says_that_the_level_is_not_known(page):
