@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pmc_jax.config.pmc import StopConfig as StopConfig
     from pmc_jax.config.pmc import SubjectConfig as SubjectConfig
     from pmc_jax.config.report import ReportConfig as ReportConfig
+    from pmc_jax.config.report import RequestConfig as RequestConfig
     from pmc_jax.config.run import Config as Config
     from pmc_jax.config.run import FinetuneConfig as FinetuneConfig
     from pmc_jax.config.run import LogConfig as LogConfig
@@ -91,7 +92,7 @@ _HOMES = {
         "StopConfig",
         "SubjectConfig",
     ),
-    "pmc_jax.config.report": ("ReportConfig",),
+    "pmc_jax.config.report": ("ReportConfig", "RequestConfig"),
     "pmc_jax.config.run": ("Config", "FinetuneConfig", "LogConfig", "OutputConfig", "load_config"),
     "pmc_jax.config.train": ("AdamWConfig", "LoRAConfig", "TrainConfig"),
     "pmc_jax.data.records": (

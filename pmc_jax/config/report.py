@@ -21,6 +21,10 @@ class RequestConfig(Section):
         reference: reference or file number of the request.
         date: date of the request, as YEAR-MONTH-DAY.
         responsible: name of the person who is responsible for the removal.
+
+    Example:
+        >>> pmc.RequestConfig(reference="R-17", date="2026-05-31")
+        RequestConfig(reference='R-17', date='2026-05-31')
     """
 
     reference: str | None = setting(None, NOT_EMPTY)
