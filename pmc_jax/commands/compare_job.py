@@ -37,9 +37,9 @@ from pmc_jax.compare.runs import (
     target_of,
 )
 from pmc_jax.config.compare import CompareConfig
+from pmc_jax.config.differences import differences
 from pmc_jax.config.loader import set_dotted
 from pmc_jax.config.run import Config
-from pmc_jax.config.schema import differences
 from pmc_jax.data.sets import finetune_rows
 from pmc_jax.distributed import preemption
 from pmc_jax.errors import Stopped, UserError, first_of

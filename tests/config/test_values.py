@@ -12,6 +12,7 @@ from pmc_jax.commands.settings_help import field_texts
 from pmc_jax.config import evaluate, mesh, method, pmc, train
 from pmc_jax.config import run as config_module
 from pmc_jax.config.data import DataConfig, PeopleConfig, SourceConfig
+from pmc_jax.config.differences import differences
 from pmc_jax.config.pmc import (
     AugmentationConfig,
     SamplingConfig,
@@ -27,7 +28,7 @@ from pmc_jax.config.run import (
     PMCConfig,
     TrainConfig,
 )
-from pmc_jax.config.schema import differences, dotted_names
+from pmc_jax.config.schema import dotted_names
 from pmc_jax.config.train import AdamWConfig
 from pmc_jax.errors import UserError
 

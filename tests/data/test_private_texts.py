@@ -9,8 +9,8 @@ import pytest
 import tiny_runs as tiny
 
 from pmc_jax.config.data import DataConfig, SourceConfig
+from pmc_jax.config.differences import differences
 from pmc_jax.config.run import load_config
-from pmc_jax.config.schema import differences
 from pmc_jax.data import sets
 from pmc_jax.errors import UserError, reason, traceback_text
 from pmc_jax.scoring.base import checked
