@@ -117,6 +117,8 @@ def _questions(options: argparse.Namespace, config: Config) -> tuple[Sequence[st
     else:
         names = ", ".join(dict.fromkeys(("forget", "retain", *data.evaluate)))
         raise UserError(f"--set {name}: data.evaluate has no such set. Use one of {names}.")
+    if not rows.questions:  # The pairs of data.retain=own exist only during a run.
+        raise UserError(f"--set {name}: data.{name} has no rows. Use another set.")
     return rows.ids, rows.questions
 
 

@@ -64,6 +64,7 @@ def test_questions_from_sets_from_the_command_line_and_from_a_pipe(inputs, monke
         ("--temperature=2", ("--temperature", "Add --samples N")),
         ("--samples=0", ("evaluate.levels.num_samples", "between 1 and 10000")),
         ("--samples=2 --temperature=0", ("evaluate.levels.temperature", "above 0")),
+        ("--set=retain data.retain=own", ("--set retain: data.retain has no rows",)),
         ("--question=", ("--question", "is empty")),
     ],
 )
