@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import secrets
 import shutil
 from collections.abc import Collection, Mapping
@@ -69,7 +70,7 @@ class WeightsAndBiases:
             self._run = wandb.init(
                 id=id_,
                 resume="allow",
-                project=wandb.Settings().project or "pmc",
+                project=os.environ.get("WANDB_PROJECT") or "pmc",
                 config=dict(settings),
                 settings=private,
             )
@@ -78,6 +79,7 @@ class WeightsAndBiases:
             self._run.define_metric("*", step_metric=_AXES[UNLEARN])
             self._run.define_metric("finetune_*", step_metric=_AXES[FINETUNE])
         except Exception as error:  # The library raises its own errors for logins and networks.
+            self._remove_logs()
             raise UserError(
                 f"log.trackers: wandb cannot start ({reason(error)}). Run wandb login, set "
                 "WANDB_MODE=offline, or remove wandb from the list."
@@ -103,10 +105,9 @@ class WeightsAndBiases:
         self._sent |= set(sent)
 
     def close(self) -> None:
-        """Ends the run and removes the library's own logs, which contain paths."""
+        """Ends the run. A second call does nothing."""
         if self._run is None:
             return
-        logs = Path(self._run.settings.log_dir)
         try:
             self._run.finish()
         except Exception as error:
@@ -115,7 +116,12 @@ class WeightsAndBiases:
                 *(self._folder, reason(error)),
             )
         self._run = None
-        shutil.rmtree(logs, ignore_errors=True)
+        self._remove_logs()
+
+    def _remove_logs(self) -> None:
+        """Removes the library's own logs, which contain paths, and the links to them."""
+        for logs in self._folder.glob("*/logs"):
+            shutil.rmtree(logs, ignore_errors=True)
         for path in self._folder.iterdir():
             if path.is_symlink():
                 path.unlink()
