@@ -64,6 +64,10 @@ def run_push(
             refuses the token or cannot be reached.
     """
     _check_name(repository)
+    if not (folder / run_files.RESULTS).is_file():
+        raise UserError(
+            f"{folder}: the folder holds no finished run. Run pmc unlearn until it has finished."
+        )
     with run_folder.locked(folder):
         files, left_out = _model_files(folder, allow_not_forgotten)
         api = HfApi(token=_token(repository), library_name="pmc_jax")
@@ -104,14 +108,9 @@ def _model_files(folder: Path, allow_not_forgotten: bool) -> tuple[list[Path], l
     """Returns the files of a finished run's model that are uploaded, and the names of the others.
 
     Raises:
-        UserError: the run is not finished, or its model may not be uploaded.
+        UserError: the model of the run may not be uploaded.
     """
-    results = manifest.read_results(folder)
-    model = folder / run_files.MODEL
-    if results is None:
-        raise UserError(
-            f"{folder}: the folder holds no finished run. Run pmc unlearn until it has finished."
-        )
+    results, model = manifest.read_results(folder), folder / run_files.MODEL
     if results["step"] == 0 or not model.is_dir():
         raise UserError(
             f"{folder}: the run has no unlearned model in {run_files.MODEL}/. Run pmc unlearn with "
