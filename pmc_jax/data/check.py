@@ -21,7 +21,7 @@ from pmc_jax.errors import UserError
 _QUESTIONS = ("question", "questions", "prompt", "instruction", "query", "input")
 _ANSWERS = ("answer", "answers", "completion", "response", "output", "reply", "target", "label")
 _OTHERS = ("paraphrased_question", "paraphrased_answer", "perturbed_answer")
-_OTHERS += ("text", "messages", "id")
+_OTHERS += ("text", "messages", "conversations", "id")
 _COMMON = (*_QUESTIONS, *_ANSWERS, *_OTHERS)
 
 

@@ -45,18 +45,18 @@ def download(address: str) -> Path:
     except errors.RepositoryNotFoundError:
         fault = "no public dataset has this name. Correct the name or, if it is private, log in"
     except errors.RevisionNotFoundError:
-        fault = "the dataset has no such revision. Correct the revision"
+        fault = "the dataset has no such revision. Correct the revision, or run"
     except errors.RemoteEntryNotFoundError:
-        fault = "the dataset has no such file. Correct the name of the file"
+        fault = "the dataset has no such file. Correct the name of the file, or run"
     except errors.LocalEntryNotFoundError:
-        fault = "the file is not in the cache, and the Hugging Face Hub cannot be reached"
+        fault = "the file is not in the cache, and the Hugging Face Hub cannot be reached. Run"
     except Exception as error:  # Several libraries raise their own errors.
-        fault = f"the download failed ({reason(error)})"
+        fault = f"the download failed ({reason(error)}). Run"
     if fault.endswith("log in"):
         raise UserError(f"{address}: {fault}: run hf auth login, or set HF_TOKEN.")
     command = ["hf", "download", uri.id, uri.path_in_repo, "--repo-type", "dataset"]
     command += ["--revision", uri.revision] if uri.revision else []
     raise UserError(
-        f"{address}: {fault}. Or run {shlex.join(command)} --local-dir DIR where the Hub can be "
-        "reached, copy DIR, and set the path of the file in DIR."
+        f"{address}: {fault} {shlex.join(command)} --local-dir DIR where the Hub can be reached, "
+        "copy DIR, and set the path of the file in DIR."
     )
