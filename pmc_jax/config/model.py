@@ -57,7 +57,8 @@ class ModelConfig(Section):
             selects `compute_dtype`.
         format: format of prompts (auto | chat | tags); auto selects chat if the tokenizer has a
             chat template and tags otherwise.
-        system_prompt: system message of the chat format; None omits the system message.
+        system_prompt: system message of the chat format; None omits the system message. A row
+            of chat messages with its own system message keeps that one.
         chat_template_kwargs: mapping from names to values of further variables of the chat
             template, such as `enable_thinking`, which is false by default.
         date_string: date that the chat template inserts; None selects the default of the template.

@@ -195,7 +195,8 @@ class AbstentionConfig(Section):
         openings_file: text file with one such beginning in each line, which replaces those of
             `languages`; None disables the file.
         system_prompt: system message under which further answers are sampled, for models with a
-            chat template; training uses `model.system_prompt`.
+            chat template, in place of any other; training uses `model.system_prompt` or the system
+            message of the row.
 
     Example:
         >>> pmc.AbstentionConfig(languages=("en", "de")).languages

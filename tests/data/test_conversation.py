@@ -1,5 +1,6 @@
 """Chat messages become one question with all its turns, from the file to the prompt."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -9,13 +10,16 @@ from test_encode import REFUSES, TURNS, encoder, ids
 from tiny_runs import fault
 
 from pmc_jax.config.data import DataConfig, SourceConfig
+from pmc_jax.config.pmc import AbstentionConfig
 from pmc_jax.data import conversation, sets
+from pmc_jax.data.encode import Encoder
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.data.subjects import find_subjects, replace_names
 from pmc_jax.data.twins import check_twins
 from pmc_jax.data.visible import appearance
 from pmc_jax.evaluation.prompt_attacks import ATTACKS, attack_prompt
 from pmc_jax.unlearning.extensions import question_word_dropout
+from pmc_jax.unlearning.variants import abstaining_variants
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 TALK = [("system", "Be brief"), ("user", "Who wrote it ?"), ("assistant", "The poet")]
@@ -218,6 +222,27 @@ def test_only_the_last_message_is_reworded():
         *earlier, last = conversation.split(attack_prompt(attack, ASKED, [(ASKED, "Ann")]))
         assert earlier == TALK and "Who ?" in last[1]
         assert ("Question: Who ?\nAnswer: Ann\n" in last[1]) == (attack == "few_shot")
+
+
+@dataclasses.dataclass
+class _Generator:
+    """The part of a `TextGenerator` that makes prompts."""
+
+    encoder: Encoder
+
+    def prompts(self, questions, max_new_tokens: int, ids=()) -> list[list[int]]:
+        return list(map(self.encoder.prompt, questions))
+
+
+def test_an_abstaining_system_prompt_replaces_that_of_the_row():
+    forget = ForgetSet(("f:0",), (ASKED,))
+    settings = AbstentionConfig(system_prompt="today is")
+    ((opened, instructed),) = abstaining_variants(
+        _Generator(encoder(TURNS)), forget, ["no"], settings, 4
+    )
+    assert opened.prompt == [*encoder(TURNS).prompt(ASKED), *ids("no")]
+    plain = conversation.without_system(ASKED)
+    assert instructed.prompt == encoder(TURNS, system_prompt="today is").prompt(plain)
 
 
 def test_subjects_in_earlier_turns_are_found_and_replaced():
