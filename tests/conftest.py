@@ -32,7 +32,8 @@ _QUICK = (
     *("config", "scoring", "data", "theory", "compare", "report", "test_structure.py"),
     *("unlearning/test_store.py", "unlearning/test_selection.py", "unlearning/test_refusals.py"),
     *("artifacts/test_manifest.py", "artifacts/test_log.py", "distributed/test_launch.py"),
-    *("planning/test_planning.py", "sampling/test_buckets.py", "test_cli.py", "test_docs.py"),
+    *("planning/test_planning.py", "planning/test_first_settings.py"),
+    *("sampling/test_buckets.py", "test_cli.py", "test_docs.py"),
 )
 
 

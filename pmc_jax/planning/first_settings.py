@@ -73,12 +73,13 @@ def first_settings(s: Situation) -> list[Choice]:
     rows, epochs = step_rows(s.questions), epochs_of(s.questions)
     steps = -(-s.questions * epochs // rows)
     room, at_once = answer_room(s.answer_tokens), answers_at_once(s)
+    device = "on a CPU" if s.on_cpu else f"for {_memory(s)}"
     per_round = min(max(4, -(-s.questions // rows)), 10)
     kind = f"long, {s.answer_words:.0f} words" if s.has_long_answers else "short"
     choices = [
         ("pmc.sampling.num_samples", 20, "answers sampled for each question in one attempt"),
         ("pmc.sampling.max_new_tokens", room, f"most tokens of an answer; here: {s.answer_tokens}"),
-        ("pmc.sampling.batch_size", at_once, f"answers decoded at once, for {_memory(s)}"),
+        ("pmc.sampling.batch_size", at_once, f"answers decoded at once, {device}"),
         ("pmc.score.threshold", _threshold(s), f"share of words that may stay; answers are {kind}"),
         ("pmc.selection.share_answers", True, "a few answers for all questions leak least"),
         (
