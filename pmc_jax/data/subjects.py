@@ -35,7 +35,10 @@ _IDENTIFIER = regex.compile(
     r"|(?<![A-Za-z0-9_#])(?=\S*\d)[A-Za-z0-9]+(?:[-/.:_][A-Za-z0-9]+)*(?<=\d\S*)"
 )
 _SMALL_NUMBER = regex.compile(r"[\d.:,-]{1,4}|\d+\p{Ll}{1,2}|\d+-\p{L}+")  # "2.5", "20th", "8-bit"
-_TITLE = regex.compile(r"""(?<!\w)['"“‘«„](?P<title>\p{Lu}.{2,80}?)['"”’»“](?!\w)""")
+# The excluded characters are the marks of `conversation`: a title does not span two messages.
+_TITLE = regex.compile(
+    r"""(?<!\w)['"“‘«„](?P<title>\p{Lu}[^\n\ufdd0-\ufdd2]{2,80}?)['"”’»“](?!\w)"""
+)
 _SENTENCE_ENDS = frozenset((*".!?:;…", *MARKS.values()))
 _SENTENCE_START = regex.compile(rf"(?:^|[{''.join(_SENTENCE_ENDS)}])[\s\p{{P}}]*$")
 _PART = regex.compile(r"[\p{L}\p{M}]+")

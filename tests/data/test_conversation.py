@@ -256,6 +256,9 @@ def test_subjects_in_earlier_turns_are_found_and_replaced():
     replaced = replace_names(questions[0], {"Jane Roe": "Ada Falk"})
     assert replaced == questions[0].replace("Jane Roe", "Ada Falk")
     assert ForgetSet(("f:0",), questions[:1], ("jane roe",)).subjects == ("jane roe",)
+    quotes = [("user", "Who said 'Well met?"), ("assistant", "The poets' king"), ("user", "Who?")]
+    (found,) = find_subjects([conversation.join(quotes)], ())
+    assert not any(map(conversation.has_mark, found))
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases")
