@@ -8,7 +8,7 @@
 Score thresholds are another extension. The module `pmc_jax.scoring.threshold` defines them.
 """
 
-import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -26,6 +26,8 @@ _MAX_STORED, _MAX_NEW = 16, 256
 # `share_answers` considers only new answers that fit at least this fraction of the number of
 # questions that the best new answer fits. It chooses the most likely of these answers.
 _NEARLY = 0.9
+
+_WHOLE = 0.5  # share of the rows in which `question_word_dropout` drops no word
 
 
 def run_attempts(
@@ -107,23 +109,48 @@ def share_answers(
     return shared
 
 
-def question_word_dropout(question: str, dropout: float, seed: int, step: int, index: int) -> str:
-    """Drops words of a question at random. Earlier turns are unchanged.
+def question_word_dropout(
+    question: str,
+    dropout: float,
+    seed: int,
+    step: int,
+    index: int,
+    *,
+    subjects: Sequence[str] = (),
+) -> str:
+    """Drops words of a question at random, in half of the steps. Earlier turns are unchanged.
+
+    A question that is always changed would keep its original answer in the words of the data.
 
     Args:
         question: the question, whose words are separated by white space.
         dropout: probability with which each word is dropped.
         seed, step, index: seed of the run, index of the gradient step and index of the question.
             Each is at least 0.
+        subjects: texts within the question whose words are kept, because without them the question
+            could be about anybody.
 
     Returns:
         The remaining words, or the unchanged question if no word remains.
     """
+    rng = stream_rng(seed, Stream.WORD_DROPOUT, step, index)
+    if rng.random() < _WHOLE:
+        return question
 
     def drop(text: str) -> str:
-        words = text.split()
-        keep = stream_rng(seed, Stream.WORD_DROPOUT, step, index).random(len(words)) >= dropout
-        return " ".join(itertools.compress(words, keep)) or text
+        words = list(re.finditer(r"\S+", text))
+        named = {
+            position
+            for name in subjects
+            for found in re.finditer(re.escape(name), text)
+            for position in range(*found.span())
+        }
+        kept = [
+            word[0]
+            for word, draw in zip(words, rng.random(len(words)), strict=True)
+            if draw >= dropout or not named.isdisjoint(range(*word.span()))
+        ]
+        return " ".join(kept) or text
 
     return change_last(question, drop)
 

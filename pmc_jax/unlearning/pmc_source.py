@@ -106,6 +106,7 @@ class PMCSource(RowSource):
             self.prompts,
             self.store,
             config=config,
+            subjects=self._asking.subjects,
             longest_opening=self._asking.longest_opening,
             refusals=[sequence for row in self._refusals for sequence in row],
         )

@@ -26,6 +26,7 @@ class ReplacementEncoder:
         prompts: token ids before the answer to each question.
         store: the replacement answers.
         config: settings of the run.
+        subjects: names of the subject of each question, which augmentation keeps.
         longest_opening: maximum number of tokens in an opening, or 0 if there are no openings.
         refusals: rows with refusals, which may be longer than rows with replacement answers.
     """
@@ -38,12 +39,13 @@ class ReplacementEncoder:
         store: ReplacementStore,
         *,
         config: Config,
+        subjects: Sequence[Sequence[str]],
         longest_opening: int,
         refusals: Sequence[TokenSequence],
     ):
         self._ids, self._questions, self._prompts = forget.ids, forget.questions, prompts
         self._encoder, self._window = generator.encoder, generator.lm.config.longest
-        self._store, self._seed = store, config.seed
+        self._store, self._seed, self._subjects = store, config.seed, subjects
         self._augmentation = config.pmc.augmentation
         self._room = config.pmc.sampling.max_new_tokens + longest_opening + _SLACK_TOKENS
         self._room += len(self._encoder.answer(""))
@@ -80,7 +82,14 @@ class ReplacementEncoder:
         whole, dropout = self._prompts[index], self._augmentation.question_word_dropout
         if not dropout:
             return whole
-        question = question_word_dropout(self._questions[index], dropout, self._seed, step, index)
+        question = question_word_dropout(
+            self._questions[index],
+            dropout,
+            self._seed,
+            step,
+            index,
+            subjects=self._subjects[index],
+        )
         encoder = self._encoder
         prompt = encoder.before_answer(encoder.prompt(question))
         # A word may have more tokens at the start of a text than inside a text.
