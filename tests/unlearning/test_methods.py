@@ -240,7 +240,7 @@ def test_answers_are_trained_on_beside_questions_without_some_words(trained, dro
         assert all(token in rest for token in prompt)
         assert sequence.tokens[sequence.begin :].tolist() == answer
     shorter = sum(sequence.begin < len(whole) for sequence, whole, *_ in seen)
-    assert (shorter > 12) if dropout else shorter == 0
+    assert 4 < shorter < 20 if dropout else shorter == 0
 
 
 def test_answers_are_trained_on_after_the_beginning_of_the_original_one(trained):
