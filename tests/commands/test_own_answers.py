@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_runs as tiny
+from host_runs import Job
 
 import pmc_jax
+from pmc_jax.artifacts.checkpoint import Checkpoints
+from pmc_jax.commands.own_answers import saved_pairs
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning import own_retain
@@ -82,6 +85,22 @@ def test_a_resumed_run_trains_on_the_same_answers(unbroken, monkeypatch):
         tiny.succeed("unlearn", *options)
     assert tiny.same_weights("broken/model", "out/model")
     assert tiny.results("broken")["rounds"] == tiny.results("out")["rounds"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_the_same_answers(unbroken, tmp_path, monkeypatch):
+    monkeypatch.chdir(unbroken.folder)
+    job = Job("unlearn", "run.yaml", *_SETTINGS, "output.dir=two", cache=tmp_path)
+    first, second = job.ended(500)
+    assert (first.status, second.status) == (0, 0), (first.err, second.err)
+    assert first.out.count("data.retain: ") == 1 and "data.retain: " not in second.out
+    assert _pairs("two") == _pairs("out")
+
+
+def _pairs(folder: str) -> list[list[str]]:
+    """Returns the retain pairs in the newest checkpoint of a run."""
+    with Checkpoints(Path(folder) / "checkpoints", keep=9) as checkpoints:
+        return saved_pairs(checkpoints)
 
 
 def test_the_library_needs_no_retain_data_either(unbroken):
