@@ -98,9 +98,8 @@ def check_fits(
             trained = (inputs.retain, inputs.target_rows, inputs.reference_rows)
             for pairs in (*trained, inputs.forget_answers):
                 if pairs is not None:
-                    how = dict(ids=pairs.ids)
                     texts = pairs.questions, pairs.answers
-                    attempt(generator.sequences, *texts, config.data, **how)
+                    attempt(generator.sequences, *texts, config.data, ids=pairs.ids)
 
 
 def _check_layer(config: Config, generator: TextGenerator) -> None:
