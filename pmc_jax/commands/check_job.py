@@ -80,8 +80,8 @@ def run_check(
     say(schedule_text(config, counts))
     if prompts is not None and not faults.messages:
         text = prompts_text(config, generator, inputs)
-        attempt(_write_new, prompts, text)
-        say(f"pmc wrote the first prompts to {prompts}. Delete the file when you have read it.")
+        if attempt(_write_new, prompts, text):
+            say(f"pmc wrote the first prompts to {prompts}. Delete the file after reading it.")
     if faults.messages:
         return faults.messages
     say(disk_text(config, generator, finetunes))
@@ -157,12 +157,13 @@ def _check_new(file: Path) -> None:
         raise UserError(f"--prompts: the folder of {file} does not exist. Create the folder.")
 
 
-def _write_new(file: Path, text: str) -> None:
-    """Writes a new file that only its owner may read."""
+def _write_new(file: Path, text: str) -> bool:
+    """Writes a new file that only its owner may read, and returns True."""
     with system_errors(f"{file}: the file cannot be written", "Pass the name of another file."):
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as opened:
             opened.write(text)
+    return True
 
 
 def _model_text(config: Config, generator: TextGenerator, path: Any) -> str:

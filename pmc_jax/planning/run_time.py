@@ -158,7 +158,8 @@ def _evaluation(config: Config, counts: Counts, timings: Timings) -> Estimate:
     """
     levels, every = config.evaluate.levels, config.evaluate.every
     between = (counts.steps - 1) // every if every else 0
-    greedy = 2 * counts.forget + (2 + between) * counts.evaluated + counts.own
+    models = 2 + config.evaluate.makes_reference  # before, after and perhaps the reference
+    greedy = 2 * counts.forget + (models + between) * counts.evaluated + counts.own
     greedy += 3 * counts.forget * ("elicited" in levels.measured)
     seconds = greedy * timings.greedy.of(timings.answer_tokens)
     if "sampled" in levels.measured:
