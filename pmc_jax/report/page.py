@@ -48,6 +48,8 @@ def render(report: Mapping[str, Any]) -> str:
             report=report,
             runs=runs,
             title=", ".join(run["name"] for run in runs),
+            # Several runs are compared, and need not all answer a request.
+            requests=[run for run in runs if len(runs) == 1 or any(run["request"].values())],
             headline=tables.headline(runs),
             removed=plots.removed(runs),
             cost=plots.cost(runs),
