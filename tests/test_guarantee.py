@@ -257,15 +257,26 @@ def test_only_data_evaluation_and_the_commands_know_them(name):
         for path in PACKAGE.rglob("*.py")
         if any(imported == name for _, imported in _imports(path))
     }
-    shared = {"data/sets.py", "api.py", "commands/inputs.py"}
+    shared = {"__init__.py", "data/sets.py", "api.py", "commands/inputs.py"}
     allowed = {
         "EvalSet": shared
-        | {f"commands/{name}.py" for name in ("evaluate_job", "console", "fits", "unlearning_run")}
+        | {
+            f"commands/{name}.py"
+            for name in (
+                "evaluate_job",
+                "console",
+                "fits",
+                "unlearning_run",
+                "answer_log",
+                "init_job",
+            )
+        }
         | {
             f"evaluation/{name}.py" for name in ("harness", "context", "tasks", "quality", "levels")
         },
         "FinetuneSet": shared | {"training/finetune.py", "commands/target.py"},
         "ForgetAnswerSet": {
+            "__init__.py",
             "api.py",
             "commands/build.py",
             "data/sets.py",

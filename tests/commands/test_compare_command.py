@@ -346,7 +346,7 @@ def test_a_purge_removes_what_the_comparison_knows_and_names_the_rest(copied):
         "out: pmc removed target/, evaluation/, and the checkpoints and texts of 4 runs",
         "Delete the following files yourself, because they may still reveal the data:",
     ]
-    for part in ("/model.", "forget.jsonl", "choices.jsonl", "backups"):
+    for part in ("/model.", "forget.jsonl", "choices.jsonl", "Backups"):
         assert part in "".join(done.lines[2:])
     assert not Path("out/target").exists() and not Path("out/evaluation").exists()
     assert Path("out/reference/target").is_dir()  # it never saw the data
