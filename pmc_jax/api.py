@@ -6,6 +6,7 @@ from typing import TypeAlias
 from pmc_jax.artifacts.recorder import Recorder, RunState
 from pmc_jax.commands.build import build_run, trains_on_own_answers
 from pmc_jax.commands.inputs import RunInputs
+from pmc_jax.commands.library_report import LibraryRun
 from pmc_jax.commands.own_answers import with_own_answers
 from pmc_jax.config.arguments import Settings, sections_of
 from pmc_jax.config.data import EVALUATION_SETS, DataConfig
@@ -139,18 +140,37 @@ def unlearn(
         unlearned = generator.trained(run.trainer.release())
         recall_after = recall(LoadedModel.of("held-out answers", generator, unlearned.model))
     source, replacements = run.source, run.source.replacements
+    seconds = recorder.watch.seconds()
+    tokens = {"sampled": source.usage.useful, "trained": run.trainer.tokens}
+    cost = cost_of(heldout, inputs.not_heldout, recall_before, recall_after)
     return Unlearned(
         lm=unlearned,
         originals=dict(source.originals) if replacements else {},
         replacements={id_: answer for id_, (answer, _) in replacements.items()},
         scores={id_: score for id_, (_, score) in replacements.items()},
         rounds=run.rounds,
-        seconds=recorder.watch.seconds(),
-        tokens={"sampled": source.usage.useful, "trained": run.trainer.tokens},
-        heldout=cost_of(heldout, inputs.not_heldout, recall_before, recall_after),
+        seconds=seconds,
+        tokens=tokens,
+        heldout=cost,
         adapters=run.trainer.adapters,
         lora=run.trainer.lora,
         retain=inputs.trained_retain,
+        run=LibraryRun(
+            settings,
+            inputs,
+            dict(source.originals),
+            replacements,
+            dict(
+                rounds=run.rounds,
+                seconds=seconds,
+                tokens=tokens,
+                heldout=cost | {"evaluated": 0},
+                total_steps=run.total_steps,
+                stopped=run.stopped,
+                step=run.done,
+                best=None,
+            ),
+        ),
     )
 
 

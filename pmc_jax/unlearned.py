@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 from pmc_jax.answers import answer
 from pmc_jax.artifacts import figure
 from pmc_jax.artifacts.figure import Line, Panel
-from pmc_jax.config.arguments import Settings
+from pmc_jax.artifacts.recorder import Recorder
+from pmc_jax.artifacts.run_files import REPORT
+from pmc_jax.commands.library_report import LibraryRun, write_library_report
+from pmc_jax.config.arguments import Settings, section_of
+from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.notebook import table
+from pmc_jax.config.paths import output_path
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import LoRAConfig
 from pmc_jax.data.records import RetainSet
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, system_errors
+from pmc_jax.evaluation.result import Evaluation
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.models.peft import export_adapter
@@ -48,6 +54,7 @@ class Unlearned:
         heldout: how much of the given answers to the retain questions that were held out of
             training the model gives: number of `rows`, mean ROUGE-L recall `before` and `after`
             unlearning from 0 to 1, and the reason `not_measured` if there are no such rows.
+        run: settings and rows of the run, which `report` reads.
 
     Example:
         >>> result.scores
@@ -67,6 +74,7 @@ class Unlearned:
     lora: LoRAConfig | None = None
     retain: RetainSet | None = None
     heldout: dict[str, float | str | None] = dataclasses.field(default_factory=dict)
+    run: LibraryRun | None = None
 
     def __repr__(self) -> str:
         """Returns a summary of the result without questions and answers."""
@@ -123,6 +131,59 @@ class Unlearned:
                 steps, values = zip(*points, strict=True)
                 lines.append(Line(label, steps, values, f"run{number}", marker="o", size=4))
         return lines
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        evaluation: Evaluation | None = None,
+        config: EvaluateConfig | Config | Settings | None = None,
+        text: bool = False,
+        progress: bool = False,
+    ) -> Path:
+        """Writes the HTML report that `pmc unlearn` writes, and its content as JSON next to it.
+
+        This call measures at which level the model still tells the original answers, which takes
+        about 20 answers per forget question.
+
+        Args:
+            path: HTML file to write, or a folder, which gets report.html. An earlier report is
+                replaced, and no other file is.
+            evaluation: result of `evaluate` for `lm`, with `before`; None leaves unlearn quality
+                and utility out.
+            config: settings of evaluation. Only `levels`, `leakage`, `max_new_tokens` and
+                `batch_size` are read.
+            text: whether both files contain questions and answers, which may be personal data.
+            progress: whether to show progress bars on stderr.
+
+        Returns:
+            The path of the HTML file.
+
+        Raises:
+            UserError: a file exists and is not a report, or cannot be written, or the result was
+                not made by `unlearn`.
+
+        Example:
+            >>> result.report("report", config={"levels": {"measured": ["said"]}}).name
+            'report.html'
+        """
+        if self.run is None:
+            raise UserError("report: the result has no run. Call it on a result of unlearn.")
+        page = output_path(path, "path")
+        if page.suffix != ".html":
+            page = page / REPORT
+        with system_errors(f"{page.parent}: the folder cannot be made", "Choose another path."):
+            page.parent.mkdir(parents=True, exist_ok=True)
+        write_library_report(
+            self.run,
+            self.lm,
+            page,
+            settings=section_of(EvaluateConfig, config, "config"),
+            evaluation=evaluation and evaluation["evaluation"],
+            text=text,
+            recorder=Recorder(bars=progress),
+        )
+        return page
 
     def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
         """Writes the unlearned model as a Hugging Face folder, as `LanguageModel.save` does.

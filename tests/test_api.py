@@ -144,6 +144,21 @@ def test_forget_and_retain_sets_are_taken_as_they_are(taught):
     assert _same(_arrays(result.lm), _arrays(taught))
 
 
+def test_a_report_has_texts_only_on_request(unlearned, tmp_path):
+    config = {"levels": {"measured": ["said"]}, "max_new_tokens": 8}
+    page = unlearned.report(tmp_path / "new", config=config)
+    assert page == tmp_path / "new" / "report.html"
+    files = (page, page.with_suffix(".json"))
+    assert not [word for word in tiny.WORDS for file in files if word in file.read_text()]
+    assert json.loads(files[1].read_text())["runs"][0]["forgotten"]["said"] is not None
+    unlearned.report(page, config=config, text=True)  # an earlier report is replaced
+    assert all(PAIRS[0][1] in file.read_text() for file in files)
+    (tmp_path / "notes.html").write_text("mine")
+    with pytest.raises(pmc.UserError, match="not a report of pmc"):
+        unlearned.report(tmp_path / "notes.html", config=config)
+    assert (tmp_path / "notes.html").read_text() == "mine"
+
+
 def test_export_in_another_dtype(unlearned, tmp_path):
     unlearned.export(tmp_path / "half", dtype="bfloat16")
     assert {str(array.dtype) for array in tiny.weights(tmp_path / "half").values()} == {"bfloat16"}

@@ -61,6 +61,9 @@ def test_short_and_without_texts(tmp_path):
     ]
     for shown in [*map(repr, objects), *map(str, objects)]:
         assert "Canary" not in shown and len(shown) < 600 and "\n" not in shown, shown
+    shown_in_notebooks = [one._repr_html_() for one in objects if hasattr(one, "_repr_html_")]
+    assert len(shown_in_notebooks) >= 9
+    assert not [text for text in shown_in_notebooks if "Canary" in text or len(text) > 2000]
     assert repr(lm).startswith(f"LanguageModel({str(tmp_path / 'model')!r}, 2 layers, ")
     assert repr(retain) == "RetainSet(1 rows)"
     model = "ModelConfig(path='model', system_prompt=a text of 27 characters)"

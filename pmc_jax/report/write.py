@@ -48,9 +48,27 @@ def write(
         raise UserError(f"{repeated[0]}: this folder is given twice. Pass each folder once.")
     folder = Path(folders[0]) if len(folders) == 1 else Path()
     page = Path(settings.file) if settings.file else folder / run_files.REPORT
-    data = page.with_suffix(".json")
     request = dataclasses.asdict(settings.request)
     report = collect(folders, text=settings.text, results=results, request=request)
+    save(report, page, folders)
+    if page.parent.resolve() == folder.resolve():
+        manifest.record(folder, (page.name, page.with_suffix(".json").name))
+    return page
+
+
+def save(report: Mapping[str, Any], page: Path, folders: Sequence[str | Path]) -> None:
+    """Writes the page and the JSON of a report.
+
+    Args:
+        report: contents of the JSON.
+        page: HTML file to write. The JSON is in the same folder.
+        folders: folders of the runs, which messages name.
+
+    Raises:
+        UserError: a file of a run is damaged, an existing file with the name of the page or of the
+            JSON is not a report, or a file cannot be written.
+    """
+    data = page.with_suffix(".json")
     for path, mark in ((page, MARK), (data, f'"kind": "{KIND}"')):
         if os.path.lexists(path) and not _begins_with(path, mark):
             raise UserError(
@@ -63,9 +81,6 @@ def write(
         raise damaged(folders, error) from error
     write_text(data, json_text(report))
     write_text(page, html)
-    if page.parent.resolve() == folder.resolve():
-        manifest.record(folder, (page.name, data.name))
-    return page
 
 
 def _begins_with(path: Path, mark: str) -> bool:
