@@ -80,7 +80,7 @@ def settings() -> pmc.Config:
         plan=pmc.PlanConfig(),
         output=pmc.OutputConfig(dir="out"),
         log=pmc.LogConfig(text=False),
-        report=pmc.ReportConfig(text=False),
+        report=pmc.ReportConfig(text=False, request=pmc.RequestConfig()),
         seed=1,
     )
 
