@@ -197,7 +197,7 @@ def test_final_tables_are_on_stdout_and_progress_on_stderr(plain):
 def _seen_by_others(run: tiny.Run) -> dict[str, bytes]:
     out = run.out
     kept = [out / name for name in ("run.json", "results.json", "log.jsonl", "loss.png")]
-    kept += (out / "tensorboard").iterdir()
+    kept += (out / "tensorboard").rglob("events*")
     seen = {path.name: path.read_bytes() for path in kept}
     return seen | {"stdout": run.done.out.encode(), "stderr": run.done.err.encode()}
 
