@@ -108,7 +108,7 @@ def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
     )
     for id_, text in result.replacements.items():
         print(id_, result.originals[id_], text or "none", f"{result.scores[id_]:.2f}")
-    result.plot().savefig("curve.png")
+    print(result.plot())  # the keywords of savefig have no types
     assert_type(result.report("report.html", config={"levels": {"num_samples": 4}}), Path)
     print(result.rounds[-1]["retain_loss"], result.seconds["total"], result.tokens["trained"])
     print(result.answer(FORGET, max_new_tokens=8), result.adapters, result.lora)

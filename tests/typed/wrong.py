@@ -20,7 +20,7 @@ print(pmc.PMCConfig().sampling.num_sample)  # error
 pmc.unlearn(lm, questions, pairs, confg={})  # error
 pmc.unlearn(lm, questions, pairs, config=pmc.TrainConfig())  # error
 pmc.unlearn(lm, questions, pairs, method="nop")  # error
-pmc.unlearn(lm, questions)  # error
+pmc.unlearn(lm)  # error
 pmc.unlearn(lm, questions, ["no pair"])  # error
 pmc.unlearn(lm, questions, pairs).originals[0]  # error
 print(pmc.unlearn(lm, questions, pairs).rounds.step)  # error
