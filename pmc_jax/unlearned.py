@@ -185,14 +185,6 @@ class Unlearned:
         )
         return page
 
-    def export(self, folder: str | Path, *, dtype: str | None = None) -> None:
-        """Writes the unlearned model as a Hugging Face folder, as `LanguageModel.save` does.
-
-        Example:
-            >>> result.export("unlearned", dtype="bfloat16")
-        """
-        self.lm.save(folder, dtype=dtype)
-
     def export_adapter(self, folder: str | Path) -> None:
         """Writes the LoRA adapters as a PEFT folder.
 

@@ -80,7 +80,7 @@ def test_ten_lines_of_the_readme(tmp_path):
         config=tiny.pmc_config(num_samples=8, epochs=2, max_new_tokens=8),
     )
     answers = result.answer(QUESTIONS[:2], max_new_tokens=8)
-    result.export(tmp_path / "out")
+    result.lm.save(tmp_path / "out")
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(lm.model))
     assert _same(_arrays(lm), before) and not _same(_arrays(result.lm), before)
     assert pmc.answer(pmc.load(tmp_path / "out"), QUESTIONS[:2], max_new_tokens=8) == answers
@@ -160,12 +160,12 @@ def test_a_report_has_texts_only_on_request(unlearned, tmp_path):
 
 
 def test_export_in_another_dtype(unlearned, tmp_path):
-    unlearned.export(tmp_path / "half", dtype="bfloat16")
+    unlearned.lm.save(tmp_path / "half", dtype="bfloat16")
     assert {str(array.dtype) for array in tiny.weights(tmp_path / "half").values()} == {"bfloat16"}
     config = json.loads((tmp_path / "half" / "config.json").read_text())
     assert config["dtype"] == "bfloat16"
     with pytest.raises(pmc.UserError, match="half: the path exists"):
-        unlearned.export(tmp_path / "half")
+        unlearned.lm.save(tmp_path / "half")
 
 
 def test_a_score_of_ones_own(taught):

@@ -203,7 +203,7 @@ def test_library_call(inputs, tmp_path):
     )
     result.export_adapter(tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
-    result.export(tmp_path / "merged")
+    result.lm.save(tmp_path / "merged")
     plain = dataclasses.replace(result, adapters=None)
     with pytest.raises(UserError, match="LoRAConfig"):
         plain.export_adapter(tmp_path / "other")

@@ -112,7 +112,7 @@ def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
     assert_type(result.report("report.html", config={"levels": {"num_samples": 4}}), Path)
     print(result.rounds[-1]["retain_loss"], result.seconds["total"], result.tokens["trained"])
     print(result.answer(FORGET, max_new_tokens=8), result.adapters, result.lora)
-    result.export("out/model", dtype="bfloat16")
+    result.lm.save("out/model", dtype="bfloat16")
     result.export_adapter(Path("out/adapter"))
     return result
 
