@@ -40,7 +40,7 @@ def test_a_run_needs_nothing_to_evaluate(inputs):
     found = tiny.results()
     assert found["before"] == found["after"]
     assert found["after"]["splits"] == {} and found["after"]["unlearn_quality"] is None
-    assert len(found["rounds"]) == tiny.STEPS and done.lines[0].startswith("measure")
+    assert len(found["rounds"]) == tiny.STEPS
 
 
 def test_a_run_without_steps_exports_no_model(inputs, caplog):
