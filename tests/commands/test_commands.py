@@ -36,7 +36,7 @@ def test_evaluate_needs_something_to_measure(inputs):
 
 
 def test_a_run_needs_nothing_to_evaluate(inputs):
-    done = tiny.succeed("unlearn", "data.evaluate=null")
+    tiny.succeed("unlearn", "data.evaluate=null")
     found = tiny.results()
     assert found["before"] == found["after"]
     assert found["after"]["splits"] == {} and found["after"]["unlearn_quality"] is None
