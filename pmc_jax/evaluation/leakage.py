@@ -7,7 +7,8 @@ score of a sample is its ROUGE-L recall of the true answer.
     mean              Mean score over all questions and samples.
     worst             Largest of the n scores, averaged over questions. With a reference, there
                       is also worst.above_reference (see `excess_leakage`).
-    leak_at_k         Expected largest score of k answers, averaged over questions. The unbiased
+    leak_at_k         Expected largest score of k answers, averaged over questions, for each k of
+                      `TRIES` that is at most the number of samples. The unbiased
                       estimator is sum_i C(i - 1, k - 1) / C(n, k) s_(i) with the sorted scores
                       s_(1) <= ... <= s_(n). It equals mean for k = 1 and worst for k = n.
     share             Share of samples with a score of at least `evaluate.leakage.threshold`.
@@ -101,11 +102,8 @@ def _summarise(
         "share_upper": bounds.share_upper(leaks, len(pooled), confidence),
     }
     fewest = min(map(len, scores))
-    for k in TRIES:
-        estimate = f"evaluate.leakage.num_samples is below {k}"
-        if k <= fewest:
-            estimate = np.mean([expected_largest(s, k) for s in scores])
-        numbers[f"leak_at_{k}"] = estimate
+    for k in (k for k in TRIES if k <= fewest):
+        numbers[f"leak_at_{k}"] = np.mean([expected_largest(s, k) for s in scores])
     other = None if reference is None else _largest(reference.get(task, {}))
     numbers |= excess_leakage.numbers_of("worst", largest, other)
 
