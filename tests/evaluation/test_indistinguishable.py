@@ -66,6 +66,7 @@ def test_a_model_that_never_saw_the_data_is_inside_and_the_target_is_not():
     assert "distance.highest" in of(evaluation, "reference")["values"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [None, model(0)])
 def test_no_power(before):
     models = {"after": model(1)} | ({} if before is None else {"before": before})
