@@ -53,7 +53,7 @@ def run_check(
     path = attempt(output_dir, config)
     inputs = read_inputs(config, attempt=attempt)
     attempt(other_digests, config, must_exist=True)
-    if (config.evaluate.wanted or config.evaluate.reference) and None not in inputs.eval_sets:
+    if config.evaluate.computes_measures and None not in inputs.eval_sets:
         attempt(check_measured, config, inputs.eval_sets)
     if prompts is not None:
         attempt(_check_new, prompts)

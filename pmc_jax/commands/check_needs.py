@@ -16,6 +16,7 @@ from pmc_jax.distributed.memory import free_on_device, free_on_host
 from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning.run_memory import TrainingBytes
 from pmc_jax.planning.run_time import Counts, Timings, run_time, sampled_questions, total
+from pmc_jax.report.narrative import duration
 from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
 from pmc_jax.training.order import total_steps
 
@@ -140,17 +141,6 @@ def _doubts(config: Config, counts: Counts) -> list[str]:
             f"  The time of evaluate.measures is not included: {', '.join(config.evaluate.wanted)}."
         )
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration such as "45 s", "3 min 20 s" or "2 h 5 min"."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 10:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _gb(size: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pmc_jax.artifacts.log import table
 from pmc_jax.commands.inputs import RunInputs
+from pmc_jax.config.evaluate import LEVELS
 from pmc_jax.config.run import Config
 from pmc_jax.data.twins import overlapping, repeated
 from pmc_jax.errors import UserError, first_of
@@ -93,7 +94,7 @@ def measures_text(config: Config, inputs: RunInputs) -> str:
     levels = config.evaluate.levels.measured
     missing |= {
         f"forgotten: {name}": "evaluate.levels.measured does not contain it"
-        for name in ("said", "sampled", "elicited")
+        for name in LEVELS
         if name not in levels
     }
     _, why = paraphrases_of(inputs.forget, inputs.eval_sets)

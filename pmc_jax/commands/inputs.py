@@ -1,6 +1,7 @@
 """Reads the rows, models and files that the commands need."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,13 +23,13 @@ from pmc_jax.data.records import (
     RetainSet,
 )
 from pmc_jax.data.sets import (
+    counted_retain_set,
     eval_set,
     finetune_rows,
     forget_answer_set,
     forget_set,
     general_set,
     reference_rows,
-    retain_set,
 )
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
@@ -73,14 +74,14 @@ class RunInputs:
     heldout: tuple[int, ...] = ()
     not_heldout: str = ""
 
-    @property
+    @functools.cached_property
     def trained_retain(self) -> RetainSet:
         """Retain pairs on which the run trains."""
         if not self.heldout:
             return self.retain
         return self.retain.select(sorted({*range(len(self.retain))} - {*self.heldout}))
 
-    @property
+    @functools.cached_property
     def heldout_retain(self) -> RetainSet:
         return self.retain.select(self.heldout)
 
@@ -135,7 +136,7 @@ def read_inputs(
         forget_answers = METHODS[config.method.name].reads_true_answers
     with busy("read the data"):
         forget = attempt(forget_set, data.forget, data)
-        retain = attempt(retain_set, data.retain, data)
+        retain, num_own = attempt(counted_retain_set, data.retain, data) or (None, 0)
         answers, reference = None, None
         if forget_answers and forget is not None:
             answers = attempt(forget_answer_set, data.forget_answers, data, forget)
@@ -156,8 +157,6 @@ def read_inputs(
         )
         if forget is None or retain is None:
             return inputs
-        alone = dataclasses.replace(data, retain_more=())
-        num_own = len(retain_set(data.retain, alone) if data.retain_more else retain)
         return inputs.with_heldout(config, num_own)
 
 

@@ -76,15 +76,10 @@ def run_unlearn(
     path = output_dir(config)
     trackers.check(config.log.trackers)
     inputs = read_inputs(config)
-    wanted = config.evaluate
-    measures = wanted.wanted or wanted.reference or wanted.makes_reference
-    if measures:
+    if config.evaluate.computes_measures:
         check_measured(config, inputs.eval_sets)
     config = pin_date(config, path, overwrite=overwrite)
     target = None if inputs.target_rows is None else Target.of(config, inputs.target_rows)
-    reference = None
-    if inputs.reference_rows is not None:
-        reference = target.reference(inputs.reference_rows)
     # Hashing the weights takes long, and `target` already holds the digest of the base model.
     digest = target.made_of["model"] if target else model_digest(model_path(config))
     others = other_digests(config, must_exist=True)
@@ -98,7 +93,9 @@ def run_unlearn(
     # The checks run before a folder is claimed, an older run is removed or a step is trained.
     watch = Stopwatch()
     made = target is not None and target.is_made(overwrite=overwrite)
-    if reference is not None:
+    reference = None
+    if inputs.reference_rows is not None:
+        reference = target.reference(inputs.reference_rows)
         reference.is_made(overwrite=overwrite)  # raises an error before anything is trained
     trained = config.train if target is None or made else config.finetune
     lm = load_model(config, target.folder if made else model_path(config), trained)
@@ -118,7 +115,9 @@ def run_unlearn(
                 card = dict(source=files["model"], step=results["step"], results=results)
                 model_card.write(folder.path / run_files.MODEL, config, **card)
             evaluation = None
-            if measures and results["step"]:  # Without a step, there is no unlearned model.
+            if (
+                config.evaluate.computes_measures and results["step"]
+            ):  # Without a step, there is no unlearned model.
                 # The verdict comes before the tables of the evaluation.
                 how = dict(caches=caches, recorder=recorder, say=lambda text: None)
                 evaluation = evaluate_finished(config, folder.path, **how)

@@ -221,6 +221,11 @@ class EvaluateConfig(Section):
         return self.make_reference and self.reference is None
 
     @property
+    def computes_measures(self) -> bool:
+        """Whether a run computes more than unlearn quality and utility of its own models."""
+        return bool(self.wanted or self.reference or self.makes_reference)
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the measures to compute, in the order of `MEASURE_NAMES`."""
         return tuple(m for m in MEASURE_NAMES if m in self.measures or "all" in self.measures)

@@ -118,9 +118,17 @@ def forget_set(source: SourceConfig, data: DataConfig, where: str = "data.forget
 
 
 def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
+    """Reads the retain pairs of a source and of `data.retain_more` (see `counted_retain_set`)."""
+    return counted_retain_set(source, data)[0]
+
+
+def counted_retain_set(source: SourceConfig, data: DataConfig) -> tuple[RetainSet, int]:
     """Reads the retain pairs of a source and of `data.retain_more`, as `finetune_set` does.
 
     The pairs are only those of `data.retain_more` if `data.retain` is own or not given.
+
+    Returns:
+        The pairs, and the number of pairs of `data.retain`, which come first.
 
     Raises:
         UserError: a source cannot be read, lacks a column, or has an invalid value, or
@@ -134,7 +142,8 @@ def retain_set(source: SourceConfig, data: DataConfig) -> RetainSet:
             "data.retain: only a source of pairs has other keys than path. Set data.retain.path to "
             "a file, or remove these keys."
         )
-    return RetainSet(*_joined(list(named.values()), list(named), data))
+    parts = [_pairs(part, data, name) for name, part in named.items()]
+    return RetainSet(*_joined(parts)), 0 if source.is_own else len(parts[0][0])
 
 
 def general_set() -> RetainSet:
@@ -196,7 +205,8 @@ def finetune_set(sources: Sequence[SourceConfig], data: DataConfig) -> FinetuneS
         UserError: a source cannot be read, lacks a column, or has an invalid value.
     """
     names = [f"finetune.data.{i}" for i in range(len(sources))]
-    return FinetuneSet(*_joined(sources, names, data))
+    parts = [_pairs(source, data, name) for source, name in zip(sources, names, strict=True)]
+    return FinetuneSet(*_joined(parts))
 
 
 def eval_set(
@@ -299,27 +309,21 @@ def _listed(values: Iterable[Any], where: str, what: str) -> list[Any]:
     return list(values)
 
 
-def _pairs(
-    source: SourceConfig, data: DataConfig, where: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+_Columns = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # ids, questions, answers
+
+
+def _pairs(source: SourceConfig, data: DataConfig, where: str) -> _Columns:
     """Reads the ids, questions and answers of a source."""
     rows = read_rows(source, data, where, answers=True)
     return rows.ids, rows.questions, rows.answers
 
 
-def _joined(
-    sources: Sequence[SourceConfig], names: Sequence[str], data: DataConfig
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Returns the ids, questions and answers of all sources, in the order of the sources.
-
-    Args:
-        names: setting of each source, for messages.
-    """
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    """Joins the ids, questions and answers of several sources, in the order of the sources."""
     ids: list[str] = []
     questions: list[str] = []
     answers: list[str] = []
-    for index, (source, name) in enumerate(zip(sources, names, strict=True)):
-        new_ids, new_questions, new_answers = _pairs(source, data, name)
+    for index, (new_ids, new_questions, new_answers) in enumerate(parts):
         earlier = set(ids)
         ids += [f"{row_id}#{index + 1}" if row_id in earlier else row_id for row_id in new_ids]
         questions += new_questions
