@@ -29,11 +29,11 @@ def counts_of(config: Config, inputs: RunInputs, finetunes: bool) -> Counts:
             settings say so.
     """
     schedule, forget = config.pmc.schedule, len(inputs.forget)
-    rows = config.train.batch_size * config.train.accumulation_steps
+    rows = config.train.step_rows
     steps, finetune_steps = total_steps(forget, rows, schedule.epochs), 0
     if finetunes:
         settings = config.finetune
-        each = settings.batch_size * settings.accumulation_steps
+        each = settings.step_rows
         finetune_steps = total_steps(len(inputs.target_rows), each, settings.epochs)
         if inputs.reference_rows is not None:
             finetune_steps += total_steps(len(inputs.reference_rows), each, settings.epochs)
@@ -62,7 +62,7 @@ def memory_text(
         rows.append((name, *map(_gb, sizes), None, _gb(sum(sizes))))
     snapshot = num_parameters(model) * dtype.itemsize
     if trains_on_own_answers(config):
-        round_rows = config.train.batch_size * config.train.accumulation_steps
+        round_rows = config.train.step_rows
         engine = generator.engine(
             generator.prompts(inputs.forget.questions, pmc.sampling.max_new_tokens),
             pmc_sampler(pmc),

@@ -124,11 +124,11 @@ def _not_given(names: Sequence[str], joint: str) -> str:
 def schedule_text(config: Config, counts: Counts) -> str:
     """Returns the numbers of steps, rows and rounds, and the share of the warm-up."""
     schedule, train = config.pmc.schedule, config.train
-    rows = train.batch_size * train.accumulation_steps
+    rows = train.step_rows
     lines = []
     if counts.finetune_steps:
         settings = config.finetune
-        each = settings.batch_size * settings.accumulation_steps
+        each = settings.step_rows
         lines.append(
             f"fine-tuning: {counts.finetune_steps:,} steps of {each:,} rows"
             f"{_warmup(settings.warmup_steps, counts.finetune_steps)}"

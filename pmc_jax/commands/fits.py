@@ -186,7 +186,7 @@ def _check_samples(config: Config, generator: TextGenerator, prompts: Prompts) -
     pmc, evaluate, train = config.pmc, config.evaluate, config.train
     if trains_on_own_answers(config):
         own = dict(max_new_tokens=pmc.sampling.max_new_tokens, batch_size=pmc.sampling.batch_size)
-        rows = train.batch_size * train.accumulation_steps * pmc.schedule.steps_per_round
+        rows = train.step_rows * pmc.schedule.steps_per_round
         with about("pmc.sampling"):
             many = dict(num_samples=pmc.sampling.num_samples, max_prompts=rows)
             generator.engine(prompts, pmc_sampler(pmc), **many, **own)

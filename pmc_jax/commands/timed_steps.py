@@ -110,7 +110,7 @@ def _time_finetuning(
     settings, rows, lm = config.finetune, inputs.target_rows, generator.lm
     sequences = generator.sequences(rows.questions, rows.answers, config.data, ids=rows.ids)
     batches = AnswerBatches(sequences, settings, config.seed, lm.layout.row_multiple)
-    step_rows = settings.batch_size * settings.accumulation_steps
+    step_rows = settings.step_rows
     steps = total_steps(len(sequences), step_rows, settings.epochs)
     if not steps:
         return (), generator

@@ -103,3 +103,8 @@ class TrainConfig(Section):
     attention: Literal["xla", "cudnn"] = "xla"
     adamw: AdamWConfig = field(default_factory=AdamWConfig)
     lora: LoRAConfig = field(default_factory=LoRAConfig)
+
+    @property
+    def step_rows(self) -> int:
+        """Number of forget rows in a gradient step, or of rows in a step of fine-tuning."""
+        return self.batch_size * self.accumulation_steps

@@ -170,11 +170,11 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
         raise UserError(
             f"method.name={config.method.name}: pmc plan supports only PMC. Set method.name=pmc."
         )
-    step_rows = config.train.batch_size * config.train.accumulation_steps
+    step_rows = config.train.step_rows
     steps = total_steps(rows.forget, step_rows, schedule.epochs)
     finetune, finetune_steps = None, 0
     if config.finetune.data:
-        taught_rows = config.finetune.batch_size * config.finetune.accumulation_steps
+        taught_rows = config.finetune.step_rows
         finetune_steps = total_steps(rows.finetune, taught_rows, config.finetune.epochs)
         finetune = train_shape(config, config.finetune, row_multiple, terms=(1,))
     b, k = largest_batch_shape(

@@ -64,9 +64,7 @@ def finetune(
     if not len(rows):
         raise UserError("finetune: there are no rows. Give at least one question-answer pair.")
     sequences = generator.sequences(rows.questions, rows.answers, data, ids=rows.ids)
-    steps = total_steps(
-        len(sequences), settings.batch_size * settings.accumulation_steps, settings.epochs
-    )
+    steps = total_steps(len(sequences), settings.step_rows, settings.epochs)
     guard = DivergenceGuard(settings, "finetune")
     bar = progress(steps, "fine-tune", "step", enabled=recorder.bars)
 
@@ -128,7 +126,7 @@ class AnswerBatches:
     def of(self, step: int) -> tuple[TrainBatch, list[TokenSequence]]:
         """Returns the batch of a step, counted from 0, and its sequences."""
         count, parts = len(self._sequences), self._settings.accumulation_steps
-        chosen = epoch_rows(count, self._settings.batch_size * parts, step, self._seed)
+        chosen = epoch_rows(count, self._settings.step_rows, step, self._seed)
         rows = [self._sequences[j] for j in chosen]
         return self._packer.pack([rows], [1.0], micro_batches=parts), rows
 

@@ -94,7 +94,7 @@ class Unlearning:
         self._retain = generator.sequences(
             retain.questions, retain.answers, config.data, ids=retain.ids
         )
-        self._rows_per_step = self._train.batch_size * self._train.accumulation_steps
+        self._rows_per_step = self._train.step_rows
         self.total_steps = total_steps(len(source.ids), self._rows_per_step, self._schedule.epochs)
         self._packer = self._fit_packer()
         self._retain_loss = None

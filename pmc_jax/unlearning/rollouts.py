@@ -55,7 +55,7 @@ class RolloutSampler:
         self._index = {id_: i for i, id_ in enumerate(ids)}
         self._variants, self._each = variants, len(variants[0]) if variants else 1
         self._generator, self._seed, self._watch = generator, config.seed, watch
-        rows_per_round = train.batch_size * train.accumulation_steps * pmc.schedule.steps_per_round
+        rows_per_round = train.step_rows * pmc.schedule.steps_per_round
         self._engine = generator.engine(
             [variant.prompt for row in variants for variant in row],
             sampler,
