@@ -185,3 +185,9 @@ def test_timed_steps(finetune, tmp_path):
         for method in ("npo", "idk"):
             answers = "data.forget_answers.path=forget.jsonl"
             assert "\nsampling  " not in tiny.succeed("check", f"method.name={method}", answers).out
+
+
+def test_a_reference_model_needs_an_evaluation_set(inputs):
+    arguments = ("data.evaluate=null", "finetune.data=[retain.jsonl]")
+    (fault,) = faults(*arguments, "evaluate.make_reference=true")
+    assert "data.evaluate: no evaluation set is given" in fault
