@@ -1,5 +1,6 @@
 """Builds an unlearning run for the commands and for the Python API."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from pmc_jax.artifacts.recorder import Recorder, RunState
@@ -45,6 +46,8 @@ def build_run(
         UserError: a set is empty, a prompt or a row is too long, the score is unknown, or the
             questions cannot be asked as `pmc.answer` requires.
     """
+    method = config.method.with_retain_loss(own=inputs.own is not None)
+    config = dataclasses.replace(config, method=method)
     common = dict(originals=originals, config=config)
     forget, retain, refusals = inputs.forget, inputs.trained_retain, inputs.refusals
     if trains_on_own_answers(config):

@@ -1,5 +1,6 @@
 """Describes the memory, the disk space and the time that a run needs, for `pmc check`."""
 
+import dataclasses
 import math
 import resource
 import shutil
@@ -18,6 +19,7 @@ from pmc_jax.planning.run_memory import TrainingBytes
 from pmc_jax.planning.run_time import Counts, Timings, run_time, sampled_questions, total
 from pmc_jax.report.narrative import duration
 from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
+from pmc_jax.training.losses import Objective
 from pmc_jax.training.order import total_steps
 
 
@@ -53,14 +55,19 @@ def memory_text(
 ) -> str:
     """Returns the memory that the run needs at least, on all devices together."""
     model, dtype, pmc = generator.lm.config, generator.dtype, config.pmc
-    states = {"unlearning": TrainingBytes.of(model, config.train, dtype)}
+    snapshot = num_parameters(model) * dtype.itemsize
+    unlearning = TrainingBytes.of(model, config.train, dtype)
+    method = config.method.with_retain_loss(own=inputs.own is not None)
+    how = Objective.of(method, lambda_retain=1.0, layers=model.num_layers, seed=0)
+    if how.needs_reference and not config.train.lora.rank:  # a copy of the model before unlearning
+        unlearning = dataclasses.replace(unlearning, weights=unlearning.weights + snapshot)
+    states = {"unlearning": unlearning}
     if finetunes:
         states = {"fine-tuning": TrainingBytes.of(model, config.finetune, dtype)} | states
     rows = []
     for name, state in states.items():
         sizes = state.weights, state.optimizer, state.gradients
         rows.append((name, *map(_gb, sizes), None, _gb(sum(sizes))))
-    snapshot = num_parameters(model) * dtype.itemsize
     if trains_on_own_answers(config):
         round_rows = config.train.step_rows
         engine = generator.engine(

@@ -241,8 +241,16 @@ class Planner:
 
     def weight_bytes(self, config: Config) -> int:
         """Computes the bytes of the training state and the sampling weights on one device."""
-        model, _ = self._on_mesh(config)
-        return programs.device_bytes(model.state(config.train)) + programs.sampling_bytes(model)
+        model, work = self._on_mesh(config)
+        return self._state_bytes(config, model, work) + programs.sampling_bytes(model)
+
+    @staticmethod
+    def _state_bytes(config: Config, model: programs.Model, work: Workload) -> int:
+        """Computes the bytes on one device of all weights and moments that training keeps."""
+        state, base = model.state(config.train)
+        # Adapters need no further copy of the model before unlearning.
+        before = model.before if work.train.objective is not None and base is None else ()
+        return programs.device_bytes((state, base, before))
 
     def train(self, config: Config) -> dict[str, Program]:
         """Compiles `train_step`, and `finetune_step` if the run trains the target model.
@@ -267,7 +275,7 @@ class Planner:
         """
         model, work = self._on_mesh(config)
         state, base = model.state(config.train)
-        state_bytes = programs.device_bytes((state, base))
+        state_bytes = self._state_bytes(config, model, work)
         source_bytes = programs.device_bytes((base, state.model))
         key, shape, compiled = (config.train, work.sample), work.sample, {}
 

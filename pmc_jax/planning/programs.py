@@ -45,6 +45,11 @@ class Model:
         """Returns the shapes of the weights in a parameter table, sharded as in training."""
         return Decoder({n: put(self.train, p.shape, dtype, *p.axes) for n, p in table.items()})
 
+    @property
+    def before(self) -> Decoder:
+        """Shapes of the model before unlearning, in the dtype of activations."""
+        return self._weights(parameters(self.config), self.dtype)
+
     def step_config(self, settings: TrainConfig) -> StepConfig:
         """Returns the static settings of a training step, with XLA's attention kernel.
 
@@ -61,7 +66,7 @@ class Model:
         static = self.step_config(settings)
         table, base = parameters(self.config), None
         if static.lora is not None:
-            table, base = adapters(self.config, static.lora), self._weights(table, self.dtype)
+            table, base = adapters(self.config, static.lora), self.before
         return abstract_state(self._weights(table, jnp.float32), static=static), base
 
 
@@ -83,7 +88,9 @@ def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.s
         array((0,), jnp.int32, None),
     )
     state, base = model.state(settings)
-    return train_step.lower(state, batch, base, static=model.step_config(settings))
+    static = dataclasses.replace(model.step_config(settings), objective=shape.objective)
+    reference = None if shape.objective is None else model.before
+    return train_step.lower(state, batch, base, reference, static=static)
 
 
 def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:

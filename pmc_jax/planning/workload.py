@@ -16,6 +16,7 @@ from pmc_jax.sampling.buckets import largest_batch_shape
 from pmc_jax.sampling.engine import Engine
 from pmc_jax.sampling.generator import pmc_sampler
 from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.training.losses import Objective
 from pmc_jax.training.order import total_steps
 from pmc_jax.training.packing import Packer
 
@@ -30,6 +31,7 @@ class TrainShape:
         tokens: number of tokens per row.
         answers: number of positions per row whose logits are computed.
         terms: number of loss terms.
+        objective: settings of the loss, as in `StepConfig`.
     """
 
     micro_batches: int
@@ -37,6 +39,7 @@ class TrainShape:
     tokens: int
     answers: int
     terms: int
+    objective: Objective | None = None
 
     @property
     def step_tokens(self) -> int:
@@ -184,6 +187,13 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
         platform="tpu",
     )
     b = round_up(b, row_multiple)
+    train = train_shape(config, config.train, row_multiple, terms=(1, schedule.retain_rows))
+    method = config.method.with_retain_loss(own=config.data.retain.is_own)
+    if method.retain_loss == "kl":
+        objective = Objective.of(
+            method, lambda_retain=schedule.lambda_retain, layers=1, seed=config.seed
+        )
+        train = dataclasses.replace(train, objective=objective)
     sample = SampleShape(
         batch_shape=(b, k),
         prompts=min(b, round_up(Engine.prefill_batch, row_multiple)),
@@ -192,7 +202,7 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
         sampler=pmc_sampler(config.pmc),
     )
     return Workload(
-        train=train_shape(config, config.train, row_multiple, terms=(1, schedule.retain_rows)),
+        train=train,
         finetune=finetune,
         sample=sample,
         steps=steps,

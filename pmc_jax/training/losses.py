@@ -7,10 +7,11 @@ answers to the forget questions), `refusal` (refusals as answers to the forget q
 and a label in `report/texts.yaml`.
 
 The letters are those of the papers: l is the mean cross-entropy of a token, L is the sum over the
-tokens of a row, f is forget, r is retain, and ref is the model before unlearning. The letters
-lambda, beta and gamma are the settings `lambda_retain`, `beta` and `margin`. Losses use the natural
-logarithm. A method reads true answers if and only if `forget` is one of its terms. PMC has no such
-term.
+tokens of a row, f is forget, and ref is the model before unlearning. r is the retain loss: the mean
+cross-entropy of the retain pairs or, with `retain_loss=kl`, the mean of KL(ref || model) on them.
+The letters lambda, beta and gamma are the settings `lambda_retain`, `beta` and `margin`. Losses use
+the natural logarithm. A method reads true answers if and only if `forget` is one of its terms. PMC
+has no such term.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.config.method import MethodConfig
+from pmc_jax.config.method import FIXED_RETAIN_LOSS, MethodConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +75,31 @@ class Objective(MethodConfig):
             values["beta"] = {"simnpo": 4.5, "undial": 10.0}.get(settings.name, 0.1)
         if settings.layer is None:
             values["layer"] = max(1, layers // 3)
+        if settings.name in FIXED_RETAIN_LOSS:
+            values["retain_loss"] = None
         return Objective(**values, lambda_retain=lambda_retain, seed=seed)
 
     @property
     def method(self) -> "Method":
         return METHODS[self.name]
+
+    @property
+    def reads_distributions(self) -> bool:
+        """Whether the loss reads the token distributions of the model before unlearning."""
+        return self.method.needs == "distributions" or self.retain_loss == "kl"
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether every step runs the model before unlearning."""
+        return self.method.needs == "hidden" or self.reads_distributions
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the loss is linear in the mean cross-entropies of its terms.
+
+        Then the step projects onto the vocabulary only once.
+        """
+        return self.method.needs == "means" and not self.reads_distributions
 
 
 Terms = Mapping[str, Term]
@@ -87,9 +108,9 @@ Terms = Mapping[str, Term]
 def pmc(terms: Terms, o: Objective):
     """Computes the loss of PMC (arXiv 2507.04219).
 
-    The loss is the cross-entropy of replacement answers + `lambda_retain` x that of retain pairs.
+    The loss is the cross-entropy of replacement answers + the retain term.
     """
-    return terms["collapse"].mean + o.lambda_retain * terms["retain"].mean
+    return terms["collapse"].mean + _retain(terms, o)
 
 
 def pmc_alignment(terms: Terms, o: Objective):
@@ -109,10 +130,10 @@ def retain_only(terms: Terms, o: Objective):
 def idk(terms: Terms, o: Objective):
     """Computes the loss of IDK (arXiv 2401.06121).
 
-    The loss is the cross-entropy of refusals + `lambda_retain` x that of retain pairs. By default,
-    the refusal is "I don't know."
+    The loss is the cross-entropy of refusals + the retain term. By default, the refusal is
+    "I don't know."
     """
-    return terms["refusal"].mean + o.lambda_retain * terms["retain"].mean
+    return terms["refusal"].mean + _retain(terms, o)
 
 
 def gradient_ascent(terms: Terms, o: Objective):
@@ -126,21 +147,14 @@ def gradient_ascent(terms: Terms, o: Objective):
 def gradient_difference(terms: Terms, o: Objective):
     """Computes the loss of gradient difference (arXiv 2203.12817).
 
-    The loss is `lambda_retain` x the cross-entropy of retain pairs - that of true answers.
+    The loss is the retain term - the cross-entropy of true answers. With `retain_loss=kl`, this is
+    the method "KL minimization" (arXiv 2401.06121).
     """
-    return o.lambda_retain * terms["retain"].mean - terms["forget"].mean
-
-
-def kl(terms: Terms, o: Objective):
-    """Computes lambda KL(ref || model) - l_f, with KL on the retain rows (arXiv 2401.06121).
-
-    The module docstring defines the letters.
-    """
-    return o.lambda_retain * terms["retain"].divergence - terms["forget"].mean
+    return _retain(terms, o) - terms["forget"].mean
 
 
 def npo(terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868).
+    """Computes lambda r - 2/beta mean log sigmoid(beta (L_f - L_f^ref)) (arXiv 2404.05868).
 
     The module docstring defines the letters.
     """
@@ -149,7 +163,7 @@ def npo(terms: Terms, o: Objective):
 
 
 def simnpo(terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta L_f/|y| - gamma).
+    """Computes lambda r - 2/beta mean log sigmoid(beta L_f/|y| - gamma).
 
     This is the equation in the paper (arXiv 2410.07163). With `margin_inside`, the argument of the
     sigmoid is beta (L_f/|y| - gamma), as in the authors' code. |y| is the number of answer tokens.
@@ -161,7 +175,7 @@ def simnpo(terms: Terms, o: Objective):
 
 
 def dpo(terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)]).
+    """Computes lambda r - 2/beta mean log sigmoid(beta [(L_f - L_f^ref) - (L_idk - L_idk^ref)]).
 
     This is the DPO loss (arXiv 2305.18290), where the refusal (idk) is preferred to the true
     answer. The module docstring defines the letters.
@@ -181,21 +195,30 @@ def rmu(terms: Terms, o: Objective):
 
 
 def undial(terms: Terms, o: Objective):
-    """Computes lambda l_r + the cross-entropy to softmax(z_ref - beta onehot(target)).
+    """Computes lambda r + the cross-entropy to softmax(z_ref - beta onehot(target)).
 
     Here, z_ref are the logits of ref and target is the token of the true answer (arXiv 2402.10052).
     The module docstring defines the letters.
     """
-    return o.lambda_retain * terms["retain"].mean + terms["forget"].adjusted
+    return _retain(terms, o) + terms["forget"].adjusted
+
+
+def _retain(terms: Terms, o: Objective):
+    """Computes the retain term, `lambda_retain` x the retain loss r.
+
+    r is the cross-entropy of retain pairs or, with `retain_loss=kl`, KL(ref || model) on them.
+    """
+    retain = terms["retain"]
+    return o.lambda_retain * (retain.divergence if o.retain_loss == "kl" else retain.mean)
 
 
 def _preferred(gain, terms: Terms, o: Objective):
-    """Computes lambda l_r - 2/beta mean log sigmoid(beta gain), with one `gain` per row.
+    """Computes lambda r - 2/beta mean log sigmoid(beta gain), with one `gain` per row.
 
     The module docstring defines the letters.
     """
     preference = -2 / o.beta * jnp.mean(jax.nn.log_sigmoid(o.beta * gain))
-    return o.lambda_retain * terms["retain"].mean + preference
+    return _retain(terms, o) + preference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +228,8 @@ class Method:
     Attributes:
         loss: function that maps the terms and the settings to the loss.
         terms: names of the terms. If `retain` is one of them, it is the last.
-        needs: kind of statistics that the loss reads: `means`, `rows`, `distributions` or `hidden`.
-            A loss that reads `means` is linear in them, so the step projects onto the vocabulary
-            only once.
+        needs: kind of statistics that the loss reads of all terms but `retain`: `means`, `rows`,
+            `distributions` or `hidden`. With `hidden`, it reads them of `retain`, too.
         reference_rows: names of the terms whose `reference` the loss reads.
     """
 
@@ -220,11 +242,6 @@ class Method:
     def reads_true_answers(self) -> bool:
         return "forget" in self.terms
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether every step runs the model before unlearning."""
-        return self.needs in ("distributions", "hidden")
-
 
 METHODS: Mapping[str, Method] = {
     "pmc": Method(pmc, ("collapse", "retain")),
@@ -233,7 +250,6 @@ METHODS: Mapping[str, Method] = {
     "retain_only": Method(retain_only, ("retain",)),
     "gradient_ascent": Method(gradient_ascent, ("forget",)),
     "gradient_difference": Method(gradient_difference, ("forget", "retain")),
-    "kl": Method(kl, ("forget", "retain"), "distributions"),
     "dpo": Method(dpo, ("forget", "refusal", "retain"), "rows", ("forget", "refusal")),
     "npo": Method(npo, ("forget", "retain"), "rows", ("forget",)),
     "simnpo": Method(simnpo, ("forget", "retain"), "rows"),
@@ -248,7 +264,7 @@ def coefficients(objective: Objective) -> tuple[float, ...]:
     For any other loss, every factor is 1.
     """
     method = objective.method
-    if method.needs != "means":
+    if not objective.is_linear:
         return (1.0,) * len(method.terms)
     units = ({t: Term(mean=float(t == one)) for t in method.terms} for one in method.terms)
     return tuple(float(method.loss(unit, objective)) for unit in units)

@@ -4,6 +4,7 @@ Axis letters: R packed rows, S tokens, A answer positions per row, T terms, U te
 single sequences, B sequences of a term in a micro-batch, D hidden size, V vocabulary size.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -73,14 +74,16 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
         sums, lengths = (by_row(x).reshape(shape) for x in (each, jnp.ones_like(each)))
         for t, name in enumerate(names[: shape[0]]):
             terms[name] = Term(terms[name].mean, sums[t], lengths[t], batch.reference[t])
-    else:
+    if objective.reads_distributions:
         shown = jax.lax.stop_gradient(answer_states(reference, batch, static))
         soft = _soft_cross_entropy(model, hidden, reference, shown, batch.targets, static)
         crossed, entropy, adjusted = soft
         for t, name in enumerate(names):
             divergence = jnp.sum(weights[t] * (crossed - entropy))
             to_adjusted = jnp.sum(weights[t] * adjusted)
-            terms[name] = Term(terms[name].mean, divergence=divergence, adjusted=to_adjusted)
+            terms[name] = dataclasses.replace(
+                terms[name], divergence=divergence, adjusted=to_adjusted
+            )
     return terms
 
 

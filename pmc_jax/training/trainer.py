@@ -54,13 +54,16 @@ class Trainer:
     ):
         check_kernel(settings.attention, config, dtype, layout.platform)
         self._base = self._reference = None
-        if objective is not None and objective.method.needs_reference:
-            self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
         self.lora = settings.lora if settings.lora.rank else None
         if self.lora is not None:
             # The base is frozen and read in the compute dtype, so it needs no float32 copy.
             self._base = jax.tree.map(lambda x: x.astype(dtype), model)
             model, donate = init_adapters(config, self.lora, jax.random.key(seed), layout), True
+        if objective is not None and objective.needs_reference:
+            # With adapters, the frozen base is the model before unlearning.
+            self._reference = self._base
+            if self._base is None:
+                self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
         self._static = StepConfig.of(settings, total_steps, config, layout, dtype, objective)
         # Master weights are always float32.
         master = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model)

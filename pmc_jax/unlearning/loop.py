@@ -110,7 +110,7 @@ class Unlearning:
             generator.dtype,
             donate=donate,
             seed=config.seed,
-            objective=None if self._method.needs == "means" else self._objective,
+            objective=None if self._objective.is_linear else self._objective,
         )
         self._guard = DivergenceGuard(
             self._train, "train", max_retain_loss=self._schedule.max_retain_loss

@@ -253,7 +253,7 @@ def test_a_limit_of_the_retain_loss_needs_a_retain_loss(load, refuse, name):
     schedule = "pmc: {schedule: {max_retain_loss: 2.0}}"
     message = refuse(f"method: {{name: {name}}}\n{schedule}")
     assert f"pmc.schedule.max_retain_loss: method.name={name} " in message
-    assert load(f"method: {{name: kl}}\n{schedule}").pmc.schedule.max_retain_loss == 2.0
+    assert load(f"method: {{name: npo}}\n{schedule}").pmc.schedule.max_retain_loss == 2.0
 
 
 def test_aliases_cannot_explode(refuse):

@@ -13,7 +13,7 @@ import optax
 import pytest
 from tiny_cases import TINY, packer, sequences, tiny_model, train_layout
 
-from pmc_jax.config.method import ANSWER_FREE, METHOD_NAMES, TARGET_BASED
+from pmc_jax.config.method import ANSWER_FREE, FIXED_RETAIN_LOSS, METHOD_NAMES, TARGET_BASED
 from pmc_jax.config.run import MethodConfig, TrainConfig
 from pmc_jax.models.decoder import hidden_states, logits
 from pmc_jax.training.batch import TrainBatch
@@ -25,10 +25,19 @@ from pmc_jax.training.trainer import Trainer
 ON = train_layout()
 STATIC = StepConfig(optax.identity(), TINY, ON, jnp.dtype("float32"))
 ROWS = 4  # of each term
+WITH_KL = tuple(f"{name} with kl" for name in ("pmc", "gradient_difference", "npo", "undial"))
+CASES = (*METHODS, *WITH_KL)
 
 
-def objective(name: str, **changed) -> Objective:
-    usual = Objective.of(MethodConfig(name=name), lambda_retain=1.5, layers=2, seed=3)
+def method_of(case: str) -> str:
+    return case.removesuffix(" with kl")
+
+
+def objective(case: str, **changed) -> Objective:
+    """The settings of a case, which is a method or "METHOD with kl"."""
+    name, _, retain_loss = case.partition(" with ")
+    settings = MethodConfig(name=name, retain_loss=retain_loss or None)
+    usual = Objective.of(settings, lambda_retain=1.5, layers=2, seed=3)
     return dataclasses.replace(usual, **changed)
 
 
@@ -42,8 +51,9 @@ def models():
 
 @functools.cache
 def terms_of(name: str):
-    rows = sequences(ROWS * len(METHODS[name].terms), seed=7)
-    return {t: rows[i * ROWS : (i + 1) * ROWS] for i, t in enumerate(METHODS[name].terms)}
+    terms = METHODS[method_of(name)].terms
+    rows = sequences(ROWS * len(terms), seed=7)
+    return {t: rows[i * ROWS : (i + 1) * ROWS] for i, t in enumerate(terms)}
 
 
 @jax.jit
@@ -57,8 +67,7 @@ def padded_logits(model, tokens):
 @functools.cache
 def loss_of(name: str, o: Objective, micro_batches: int = 1):
     """Jitted (model, batch, model before) -> loss and terms."""
-    linear = METHODS[name].needs == "means"
-    static = dataclasses.replace(STATIC, objective=None if linear else o)
+    static = dataclasses.replace(STATIC, objective=None if o.is_linear else o)
     return jax.jit(functools.partial(batch_loss, static=static, micro_batches=micro_batches))
 
 
@@ -80,7 +89,7 @@ def log_softmax(z: np.ndarray) -> np.ndarray:
 def expected_terms(name: str, beta: float, every) -> dict[str, Term]:
     """What each loss is a function of, from single rows, in float64."""
     found = {}
-    for term in METHODS[name].terms:
+    for term in METHODS[method_of(name)].terms:
         sums, lengths, reference, divergence, adjusted = [], [], [], 0.0, 0.0
         for row in range(ROWS):
             (z, tokens), (before, _) = (every(which, name, term, row) for which in (0, 1))
@@ -112,6 +121,9 @@ def sigmoid(x):
 def by_formula(name: str, t: dict[str, Term], o: Objective) -> float:
     """The papers' formulas, written out."""
     lam, beta = o.lambda_retain, o.beta
+    if "retain" in t:
+        kept = t["retain"].divergence if name.endswith(" with kl") else t["retain"].mean
+    name = method_of(name)
 
     def preferred(gain):
         return -2 / beta * np.mean(np.log(sigmoid(beta * gain)))
@@ -119,23 +131,20 @@ def by_formula(name: str, t: dict[str, Term], o: Objective) -> float:
     if name == "simnpo":
         f, margin = t["forget"], (o.beta * o.margin if o.margin_inside else o.margin)
         inside = beta * f.sums / f.lengths - margin
-        return lam * t["retain"].mean - 2 / beta * np.mean(np.log(sigmoid(inside)))
+        return lam * kept - 2 / beta * np.mean(np.log(sigmoid(inside)))
     if name == "npo":
-        return lam * t["retain"].mean + preferred(t["forget"].sums - t["forget"].reference)
+        return lam * kept + preferred(t["forget"].sums - t["forget"].reference)
     if name == "dpo":
         gain = t["forget"].sums - t["forget"].reference
-        return lam * t["retain"].mean + preferred(gain - t["refusal"].sums + t["refusal"].reference)
+        return lam * kept + preferred(gain - t["refusal"].sums + t["refusal"].reference)
     return {
-        "pmc": lambda: t["collapse"].mean + lam * t["retain"].mean,
-        "pmc_alignment": lambda: (
-            t["collapse"].mean + lam * t["retain"].mean + o.alignment * t["refusal"].mean
-        ),
-        "idk": lambda: t["refusal"].mean + lam * t["retain"].mean,
+        "pmc": lambda: t["collapse"].mean + lam * kept,
+        "pmc_alignment": lambda: t["collapse"].mean + lam * kept + o.alignment * t["refusal"].mean,
+        "idk": lambda: t["refusal"].mean + lam * kept,
         "retain_only": lambda: t["retain"].mean,
         "gradient_ascent": lambda: -t["forget"].mean,
-        "gradient_difference": lambda: lam * t["retain"].mean - t["forget"].mean,
-        "kl": lambda: lam * t["retain"].divergence - t["forget"].mean,
-        "undial": lambda: lam * t["retain"].mean + t["forget"].adjusted,
+        "gradient_difference": lambda: lam * kept - t["forget"].mean,
+        "undial": lambda: lam * kept + t["forget"].adjusted,
     }[name]()
 
 
@@ -143,7 +152,7 @@ def batch_of(name: str, o: Objective, micro_batches: int = 1, mean: str = "step"
     terms = terms_of(name)
     rows = [s for group in terms.values() for s in group]
     reference = None
-    if METHODS[name].needs == "rows":
+    if o.method.needs == "rows":
         tables = expected_terms(name, o.beta, answer_logits)
         reference = [tables[t].reference for t in terms if t != "retain"]
     return dataclasses.replace(packer(rows), accumulation_mean=mean).pack(
@@ -170,7 +179,7 @@ def test_all_methods_have_a_loss_and_a_name():
         assert method.reads_true_answers == (name in TARGET_BASED) != (name in ANSWER_FREE)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].needs != "hidden"])
+@pytest.mark.parametrize("name", [n for n in CASES if n != "rmu"])
 def test_loss_is_the_formula_on_fixed_logits(name):
     rng = np.random.default_rng(5)
     fixed = {}
@@ -187,9 +196,7 @@ def test_loss_is_the_formula_on_fixed_logits(name):
         o = objective(name, margin_inside=inside, **changed)
         terms = expected_terms(name, o.beta, every)
         # float32 of a few dozen numbers.
-        assert float(METHODS[name].loss(terms, o)) == pytest.approx(
-            by_formula(name, terms, o), rel=2e-6
-        )
+        assert float(o.method.loss(terms, o)) == pytest.approx(by_formula(name, terms, o), rel=2e-6)
 
 
 def test_values_of_open_unlearning():
@@ -221,7 +228,7 @@ def test_values_of_open_unlearning():
     assert divergence == pytest.approx(float(golden["kl"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].needs != "hidden"])
+@pytest.mark.parametrize("name", [n for n in CASES if n != "rmu"])
 def test_packed_rows_give_the_loss_of_single_rows(name):
     o = objective(name, margin=0.2)
     model, before = models()
@@ -229,10 +236,10 @@ def test_packed_rows_give_the_loss_of_single_rows(name):
     terms = expected_terms(name, o.beta, answer_logits)
     # float32 through two layers; sums of a row reach 50 nats.
     assert float(loss) == pytest.approx(by_formula(name, terms, o), rel=2e-5)
-    np.testing.assert_allclose(means, [terms[t].mean for t in METHODS[name].terms], rtol=1e-5)
+    np.testing.assert_allclose(means, [terms[t].mean for t in o.method.terms], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["npo", "undial", "kl", "rmu"])
+@pytest.mark.parametrize("name", ["npo", "undial", "pmc with kl", "rmu"])
 def test_gradient_is_that_of_finite_differences(name):
     o = objective(name, layer=1)
     model, before = models()
@@ -292,7 +299,7 @@ def test_rmu_steers_one_layer_and_leaves_later_ones_alone():
     np.testing.assert_allclose(means, list(distances.values()), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_the_mean_over_a_step_does_not_depend_on_micro_batches(name):
     o = objective(name)
     model, before = models()
@@ -322,7 +329,7 @@ def losses_of_halves(name: str, o: Objective, mean: str) -> list:
     return losses
 
 
-@pytest.mark.parametrize("name", ["dpo", "kl", "rmu"])
+@pytest.mark.parametrize("name", ["dpo", "npo with kl", "rmu"])
 def test_the_mean_of_micro_batches(name):
     o = objective(name)
     model, before = models()
@@ -333,13 +340,27 @@ def test_the_mean_of_micro_batches(name):
         terms = {t: rows[half] for t, rows in terms_of(name).items()}
         rows = [s for group in terms_of(name).values() for s in group]
         reference = None
-        if METHODS[name].needs == "rows":
+        if o.method.needs == "rows":
             tables = expected_terms(name, o.beta, answer_logits)
             reference = [tables[t].reference[half] for t in terms if t != "retain"]
         one = packer(rows).pack(list(terms.values()), coefficients(o), reference=reference)
         loss, _ = loss_of(name, o)(model, single(one), before)
         alone.append(float(loss))
     np.testing.assert_allclose(losses, np.array(alone) / 2, rtol=1e-5)
+
+
+def test_a_fixed_retain_loss_is_not_read():
+    for name in FIXED_RETAIN_LOSS:
+        assert objective(f"{name} with kl") == objective(name)
+    assert not objective("rmu").is_linear and objective("retain_only with kl").is_linear
+
+
+def test_kl_of_the_untouched_model_is_zero():
+    o = objective("pmc with kl")
+    model, _ = models()
+    loss, means = loss_of("pmc with kl", o)(model, single(batch_of("pmc with kl", o)), model)
+    # The divergence is the difference of two sums of about 5 nats in float32.
+    assert float(loss) == pytest.approx(float(means[0]), abs=1e-5)
 
 
 def test_coefficients_of_linear_losses():
@@ -354,11 +375,10 @@ def test_coefficients_of_linear_losses():
 @pytest.mark.parametrize("name", ["pmc_alignment", "gradient_ascent", "npo", "undial", "rmu"])
 def test_steps_lower_the_loss(name):
     o = objective(name, steering=1.0)
-    linear = METHODS[name].needs == "means"
     trainer = Trainer(
         models()[0], TINY, ON,
         TrainConfig(learning_rate=3e-4, adamw={"weight_decay": 0.0}, decay="none"), 10,
-        jnp.dtype("float32"), objective=None if linear else o,
+        jnp.dtype("float32"), objective=None if o.is_linear else o,
     )  # fmt: skip
     batch = batch_of(name, o)
     losses = []
