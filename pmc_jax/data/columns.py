@@ -2,12 +2,13 @@
 
 If the settings `question` and `answer` of a source name no columns, the columns "question" and
 "answer" are read. A source that lacks them may have the columns of another usual format. Then the
-columns of the only format that fits are read, and a line on stderr names them.
+columns of the only format that fits are read, and a line on stderr names them. Usual names may also
+be capitalised or in capital letters, such as "Question" and "QUESTION".
 """
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ _FORMATS = (
     (_MESSAGES, _MESSAGES),
 )
 _INSTRUCTION, _INPUT = "instruction", "input"  # An input that is not empty is appended.
+_USUAL = tuple(dict.fromkeys(name for names in _FORMATS for name in names))
 
 
 class Columns(NamedTuple):
@@ -56,10 +58,14 @@ def usual_columns(source: SourceConfig, *, answers: bool) -> list[str]:
     Args:
         answers: whether answers are read.
     """
-    names = [source.question] if source.question else [q for q, _ in _FORMATS]
+    names = [source.question] if source.question else _spellings(q for q, _ in _FORMATS)
     if answers:
-        names += [source.answer] if source.answer else [a for _, a in _FORMATS]
+        names += [source.answer] if source.answer else _spellings(a for _, a in _FORMATS)
     return list(dict.fromkeys(names))
+
+
+def _spellings(names: Iterable[str]) -> list[str]:
+    return [text for name in names for text in (name, name.capitalize(), name.upper())]
 
 
 def find_columns(source: SourceConfig, table: Table, where: str, *, answers: bool) -> Columns:
@@ -76,9 +82,14 @@ def find_columns(source: SourceConfig, table: Table, where: str, *, answers: boo
     Raises:
         UserError: several usual formats fit the columns.
     """
-    there = table.columns
-    question = source.question or ("question" if "question" in there else None)
-    answer = source.answer or ("answer" if "answer" in there else None)
+    there = {
+        name: spelling
+        for name in _USUAL
+        for spelling in reversed(_spellings([name]))
+        if spelling in table.columns
+    }
+    question = source.question or there.get("question")
+    answer = source.answer or there.get("answer")
     if question is not None and answer is None and _holds_messages(table, question):
         answer = question
     if question is None or (answers and answer is None):
@@ -92,27 +103,27 @@ def find_columns(source: SourceConfig, table: Table, where: str, *, answers: boo
             )
         if fits:
             question, answer = fits[0]
-        if question == _MESSAGES and not source.answer:
+        if question == there.get(_MESSAGES) and not source.answer:
             answer = question
     columns = Columns(question or "question", (answer or "answer") if answers else None)
-    if not source.question and columns.question == _INSTRUCTION and _INPUT in there:
-        columns = columns._replace(added=_INPUT)
+    if not source.question and columns.question == there.get(_INSTRUCTION):
+        columns = columns._replace(added=there.get(_INPUT))
     _report(source, table, where, columns)
     return columns
 
 
 def _fits(
-    there: Sequence[str], question: str | None, answer: str | None, *, answers: bool
+    there: Mapping[str, str], question: str | None, answer: str | None, *, answers: bool
 ) -> list[tuple[str, str]]:
     """Returns the columns of the questions and the answers in each format that fits.
 
     Args:
-        there: columns of the source.
+        there: usual names that the source has -> their spelling.
         question, answer: columns that are known already, or None.
         answers: whether answers are read. Without them, formats whose answers exist come first.
     """
     fits = {
-        (question or q, answer or a): answer is not None or a in there
+        (question or there[q], answer or there.get(a, a)): answer is not None or a in there
         for q, a in _FORMATS
         if (question is not None or q in there) and not (q == _INPUT and _INSTRUCTION in there)
     }
@@ -122,7 +133,8 @@ def _fits(
 
 def _report(source: SourceConfig, table: Table, where: str, columns: Columns) -> None:
     """Logs which columns are read, if neither the settings nor the defaults name them."""
-    question = columns.question if columns.added is None else f"{columns.question} and {_INPUT}"
+    added = "" if columns.added is None else f" and {columns.added}"
+    question = columns.question + added
     taken = {}
     if not source.question and question != "question":
         taken["question"] = f"the questions from {question}"
@@ -161,7 +173,7 @@ def separate_messages(table: Table, columns: Columns, selected: range) -> tuple[
     """
     question, answer = columns.question, columns.answer
     readers: list[tuple[str, str, Callable[[Any], str]]] = []  # (column, new column, reader)
-    if question in (answer, _MESSAGES) or _holds_messages(table, question):
+    if question == answer or question.lower() == _MESSAGES or _holds_messages(table, question):
         may_end = {None: True, question: True}.get(answer, False)
         readers.append((question, question, partial(question_of, may_have_answer=may_end)))
     if answer is not None and (question == answer or _holds_messages(table, answer)):

@@ -55,6 +55,27 @@ def test_usual_columns_are_read_and_named(question, answer, name, tmp_path, capl
     assert f"pmc reads the questions from {question} in {tmp_path / name}." in said(caplog)
 
 
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json", "r.csv", "r.parquet"])
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [("Question", "Answer"), ("PROMPT", "Completion"), ("question", "ANSWER")],
+)
+def test_usual_columns_may_have_capital_letters(question, answer, name, tmp_path, caplog):
+    rows = [{question: "Who?", "id": "1", answer: "Ann."}]
+    got = retain(tmp_path, rows, name=name)
+    assert (got.questions, got.answers) == (("Who?",), ("Ann.",))
+    assert f"the answers from {answer} in {tmp_path / name}." in said(caplog)
+    # The usual spelling comes first.
+    rows = [row | {"question": "Where?", "answer": "Here."} for row in rows]
+    assert retain(tmp_path, rows, name=name).answers == ("Here.",)
+    caplog.clear()
+
+
+def test_instructions_with_capital_letters(tmp_path):
+    rows = [{"Instruction": "Add.", "Input": "1, 2", "Output": "3"}]
+    assert retain(tmp_path, rows).questions == ("Add.\n1, 2",)
+
+
 def test_named_and_default_columns_are_read_without_a_word(tmp_path, caplog):
     row = {"question": "Who?", "answer": "Ann.", "prompt": "p", "completion": "c"}
     assert retain(tmp_path, [row]).answers == ("Ann.",)
