@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence, Sized
 
 import numpy as np
 
+from pmc_jax.config.data import OWN
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
@@ -188,7 +189,8 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
     )
     b = round_up(b, row_multiple)
     train = train_shape(config, config.train, row_multiple, terms=(1, schedule.retain_rows))
-    method = config.method.with_retain_loss(own=config.data.retain.is_own)
+    # Without the path, the retain data are not known yet.
+    method = config.method.with_retain_loss(own=config.data.retain.path == OWN)
     if method.retain_loss == "kl":
         objective = Objective.of(
             method, lambda_retain=schedule.lambda_retain, layers=1, seed=config.seed

@@ -66,12 +66,19 @@ def test_a_line_says_what_the_retain_data_are(unbroken):
 
 def test_own_is_the_same_as_no_retain_data_and_is_purged(unbroken, monkeypatch):
     monkeypatch.chdir(unbroken.folder)
-    options = ["data.retain=own", "log.text=false", "output.dir=own"]
+    options = ["data.retain=own", "method.retain_loss=kl", "log.text=false", "output.dir=own"]
     tiny.succeed("unlearn", *_SETTINGS, *options, "--purge")
     assert tiny.same_weights("own/model", "out/model")
     answer = _rows()[1][0]["answer"].encode()
     files = [path for path in Path("own").rglob("*") if path.is_file()]
     assert files and not any(answer in path.read_bytes() for path in files)
+
+
+def test_the_loss_of_own_answers_may_be_their_cross_entropy(unbroken, monkeypatch):
+    monkeypatch.chdir(unbroken.folder)
+    options = ["method.retain_loss=cross_entropy", "output.dir=answers"]
+    tiny.succeed("unlearn", *_SETTINGS, *options)
+    assert not tiny.same_weights("answers/model", "out/model")
 
 
 def test_a_resumed_run_trains_on_the_same_answers(unbroken, monkeypatch):

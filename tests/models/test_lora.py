@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from tiny_cases import TINY, tiny_model, train_layout, two_terms
 
 import pmc_jax as pmc
+from pmc_jax.config.method import MethodConfig
 from pmc_jax.config.train import LoRAConfig, TrainConfig
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
@@ -23,6 +24,7 @@ from pmc_jax.models.load import load as plain_load
 from pmc_jax.models.lora import adapters, attach, init_adapters, merge
 from pmc_jax.models.parameters import A, B
 from pmc_jax.models.peft import export_adapter
+from pmc_jax.training.losses import Objective
 from pmc_jax.training.trainer import Trainer
 
 LORA = LoRAConfig(rank=2, alpha=6.0)
@@ -51,6 +53,21 @@ def test_new_adapters_change_nothing():
         inputs = np.prod(array.shape[1:-1]) if name.endswith(A) else None
         assert not array.any() if inputs is None else 0 < abs(array).max() <= inputs**-0.5
     assert len(fresh.arrays()) == 14
+
+
+def test_kl_is_to_the_model_without_adapters():
+    def norms(lambda_retain: float) -> list[float]:
+        method = MethodConfig(retain_loss="kl")
+        objective = Objective.of(method, lambda_retain=lambda_retain, layers=2, seed=0)
+        settings = TrainConfig(learning_rate=1e-2, lora=LoRAConfig(rank=2))
+        model, on = tiny_model(train_layout()), train_layout()
+        trained = Trainer(model, TINY, on, settings, 20, jnp.float32, objective=objective)
+        return [trained.step(two_terms())["gradient_norm"] for _ in range(3)]
+
+    without, kept = norms(0.0), norms(1.0)
+    # Both models are the same before the first step: differences are float32 rounding.
+    assert kept[0] == pytest.approx(without[0], rel=1e-4)
+    assert kept[2] != pytest.approx(without[2], rel=1e-3)
 
 
 def test_only_adapters_are_trained_and_the_loss_falls():

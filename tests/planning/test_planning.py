@@ -246,6 +246,19 @@ class TestWorkload:
             64 * 256,
         )
 
+    @pytest.mark.parametrize(
+        ("sections", "kept"),
+        [
+            ({}, False),
+            ({"data": {"retain": "own"}}, True),
+            ({"method": {"retain_loss": "kl"}}, True),
+            ({"data": {"retain": "own"}, "method": {"retain_loss": "cross_entropy"}}, False),
+        ],
+    )
+    def test_kl_keeps_the_model_before_unlearning(self, sections, kept):
+        shape = work_of(settings(**sections), 1).train
+        assert (shape.objective is not None and shape.objective.needs_reference) == kept
+
     def test_questions_are_counted_where_the_data_is(self, tmp_path):
         (tmp_path / "forget.jsonl").write_text('{"question": "Who?"}\n' * 3)
         data = {"root": str(tmp_path), "forget": "forget.jsonl"}
