@@ -68,7 +68,8 @@ def unlearn(
             answers. `load_data` reads both from a file.
         retain: question-answer pairs that the model must keep. With None, these are the model's own
             answers to general questions and to questions near the forget questions (see
-            `unlearning.own_retain`), which are returned as `Unlearned.retain`.
+            `unlearning.own_retain`), which are returned as `Unlearned.retain`. With
+            `data={"retain_more": ["own"]}`, these answers are added to the pairs.
         method: name of a method (see docs/reference/methods.md), or settings of a method.
         config: settings of PMC. Methods other than PMC and PMC-alignment read only
             `config.schedule`, and `config.sampling.max_new_tokens` to check the length of prompts.
@@ -76,8 +77,8 @@ def unlearn(
             each of which the argument of the same name replaces.
         train: settings of training.
         model: settings of prompts and dtypes.
-        data: settings of the data. Only `max_length`, `long_rows`, `on_overlap`, `words` and
-            `retain_test_size` are read.
+        data: settings of the data. Only `max_length`, `long_rows`, `on_overlap`, `words`,
+            `retain_test_size` and the source own in `retain_more` are read.
         score: function that maps an original answer and a list of samples to one number per sample,
             where lower is better and 0 means forgotten; None selects `config.score`. Only PMC and
             PMC-alignment read this argument.
@@ -113,7 +114,9 @@ def unlearn(
     elif not isinstance(forget, ForgetSet):
         forget = questions_to_forget(forget)
     given = RetainSet((), (), ()) if retain is None else _retain_set(retain)
-    own = own_questions(forget, given, general_set(), settings) if retain is None else None
+    own = None
+    if retain is None or settings.data.adds_own_answers:
+        own = own_questions(forget, given, general_set(), settings)
     inputs = RunInputs(forget, given, answers, refusals_for(settings.method), own=own)
     inputs = inputs.with_heldout(settings, len(given))
     check_twins(settings.data.on_overlap, inputs.forget, inputs.retain)

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from pmc_jax.artifacts.digests import data_digest, file_digest
+from pmc_jax.config.data import OWN
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
@@ -60,7 +61,7 @@ class RunInputs:
             target model is made.
         reference_rows: the same for the reference model.
         own: further retain questions, which the target model answers itself before the first step
-            (see `unlearning.own_retain`); None if `data.retain` is a source of pairs.
+            (see `unlearning.own_retain`); None without the source `own`.
     """
 
     forget: ForgetSet
@@ -85,17 +86,17 @@ class RunInputs:
     def heldout_retain(self) -> RetainSet:
         return self.retain.select(self.heldout)
 
-    def with_heldout(self, config: Config, num_own: int) -> "RunInputs":
+    def with_heldout(self, config: Config, num_given: int) -> "RunInputs":
         """Returns the inputs of a run that does not train on `data.retain_test_size` of its rows.
 
         Args:
-            num_own: number of rows of `data.retain`, which come first in `retain`.
+            num_given: number of rows of `data.retain`, which come first in `retain`.
         """
-        if self.own is not None:
+        if self.own is not None and not num_given:
             why = "data.retain is own, so the answers to keep are the model's own"
             return dataclasses.replace(self, not_heldout=why)
         share = config.data.retain_test_size
-        rows, why = hold_out(self.retain, num_own, self.forget, share, config.seed)
+        rows, why = hold_out(self.retain, num_given, self.forget, share, config.seed)
         return dataclasses.replace(self, heldout=rows, not_heldout=why)
 
     @property
@@ -136,14 +137,15 @@ def read_inputs(
         forget_answers = METHODS[config.method.name].reads_true_answers
     with busy("read the data"):
         forget = attempt(forget_set, data.forget, data)
-        retain, num_own = attempt(counted_retain_set, data.retain, data) or (None, 0)
+        retain, num_given = attempt(counted_retain_set, data.retain, data) or (None, 0)
         answers, reference = None, None
         if forget_answers and forget is not None:
             answers = attempt(forget_answer_set, data.forget_answers, data, forget)
         if config.evaluate.makes_reference and forget is not None:
             reference = attempt(reference_rows, config, forget)
         own = None
-        if data.retain.is_own and forget is not None and retain is not None:
+        asks_own = data.retain.is_own or data.adds_own_answers
+        if asks_own and forget is not None and retain is not None:
             own = attempt(own_questions, forget, retain, general_set(), config)
         inputs = RunInputs(
             forget,
@@ -157,7 +159,7 @@ def read_inputs(
         )
         if forget is None or retain is None:
             return inputs
-        return inputs.with_heldout(config, num_own)
+        return inputs.with_heldout(config, num_given)
 
 
 def model_digest(path: str) -> str:
@@ -253,7 +255,11 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
     rows = {"data.forget": data.forget}
     if not data.retain.is_own:
         rows["data.retain"] = data.retain
-    rows |= {f"data.retain_more.{i}": source for i, source in enumerate(data.retain_more)}
+    rows |= {
+        f"data.retain_more.{i}": source
+        for i, source in enumerate(data.retain_more)
+        if source.path != OWN
+    }
     if forget_answers:
         rows["data.forget_answers"] = data.forget_answers
     rows |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}

@@ -118,9 +118,9 @@ class DataConfig(Section):
         forget: source of the forget questions, whose answers are never read.
         retain: source of the retain data, which are question-answer pairs that the model must keep;
             without a source, or with the path own, the retain data are the target model's own
-            answers to general questions and to questions near the forget questions.
+            answers to general questions and to forget questions with other names.
         retain_more: further sources of retain data, such as general questions, so that the model
-            keeps answering them.
+            keeps answering them; the path own adds the target model's own answers.
         retain_test_size: share of the rows of `data.retain` that is held out of training and
             measured before and after unlearning, rounded down to whole rows, which the seed
             selects; fewer than 8 such rows are not held out, and 0 holds out none.
@@ -157,3 +157,8 @@ class DataConfig(Section):
     long_rows: Literal["error", "drop"] = "error"
     on_overlap: Literal["warn", "error"] = "warn"
     words: Literal["auto", "ascii", "unicode"] = "auto"
+
+    @property
+    def adds_own_answers(self) -> bool:
+        """Whether the target model's own answers are further retain data."""
+        return any(source.path == OWN for source in self.retain_more)

@@ -21,7 +21,7 @@ MIN_ROWS = 8
 
 
 def hold_out(
-    retain: RetainSet, num_own: int, forget: ForgetSet, share: float, seed: int
+    retain: RetainSet, num_given: int, forget: ForgetSet, share: float, seed: int
 ) -> tuple[tuple[int, ...], str]:
     """Chooses the retain pairs on which a run does not train.
 
@@ -31,7 +31,7 @@ def hold_out(
 
     Args:
         retain: all retain pairs.
-        num_own: number of pairs of `data.retain`, which come first. Only these may be chosen.
+        num_given: number of pairs of `data.retain`, which come first. Only these may be chosen.
         forget: forget questions.
         share: share of these pairs to choose, from 0 to below 1; rounded down to a number of pairs.
         seed: seed of the choice.
@@ -41,22 +41,22 @@ def hold_out(
     """
     if not share:
         return (), "data.retain_test_size is 0"
-    count = math.floor(round(share * num_own, 6))
+    count = math.floor(round(share * num_given, 6))
     looks = [appearance(question) for question in retain.questions]
     times = Counter([*looks, *map(appearance, forget.questions)])
     usable = [
         i
-        for i in range(num_own)
+        for i in range(num_given)
         if times[looks[i]] == 1 and all(rule(retain.answers[i]) for rule in RULES.values())
     ]
     count = min(count, len(usable))
     if count < MIN_ROWS:
         need = math.ceil(round(MIN_ROWS / share, 6))
         return (), (
-            f"data.retain has {num_own} rows, and at least {need} with different questions are "
+            f"data.retain has {num_given} rows, and at least {need} with different questions are "
             f"needed to hold out {MIN_ROWS} of them (data.retain_test_size={share:g})"
         )
-    chosen = np.random.default_rng([seed, num_own]).choice(usable, count, replace=False)
+    chosen = np.random.default_rng([seed, num_given]).choice(usable, count, replace=False)
     return tuple(sorted(map(int, chosen))), ""
 
 

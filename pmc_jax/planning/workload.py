@@ -190,7 +190,8 @@ def workload(config: Config, rows: Rows, row_multiple: int) -> Workload:
     b = round_up(b, row_multiple)
     train = train_shape(config, config.train, row_multiple, terms=(1, schedule.retain_rows))
     # Without the path, the retain data are not known yet.
-    method = config.method.with_retain_loss(own=config.data.retain.path == OWN)
+    own = config.data.retain.path == OWN or config.data.adds_own_answers
+    method = config.method.with_retain_loss(own=own)
     if method.retain_loss == "kl":
         objective = Objective.of(
             method, lambda_retain=schedule.lambda_retain, layers=1, seed=config.seed

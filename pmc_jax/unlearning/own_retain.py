@@ -1,9 +1,10 @@
-"""Makes retain data from the target model's own answers, for `data.retain: own`.
+"""Makes retain data from the target model's own answers, for the source `own`.
 
 The questions are the general questions of the package and questions near the forget questions. A
-near question is a forget question with an invented name in place of each name of its subject. The
-target model answers all of them greedily before the first step, and training on these answers keeps
-what the model says. Facts that no question asks for are kept only by chance.
+near question is a forget question with another name in place of each name of its subject: a name
+that retain questions have, or else an invented name. The target model answers all of them greedily
+before the first step, and training on these answers keeps what the model says. Facts that no
+question asks for are kept only by chance.
 
 The model may answer a question about an invented name with a fact about a real one. An answer is
 left out if its question or the answer names a subject of the forget questions, or if it gives one
@@ -15,6 +16,7 @@ of these secrets of an original answer (see `scoring.secret_items`):
 No true answer is read.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -37,6 +39,7 @@ from pmc_jax.unlearning.asking import subjects_of
 _NEAR = "own:near:"  # prefix of the ids of near questions
 _MOST_NAMES = 16  # maximum number of near questions for a forget question
 _MOST_NEAR = 400  # maximum number of near questions
+_MOST_SEARCHED = 2000  # maximum number of given questions in which names are searched for
 _SENTENCES = regex.compile(r".*(?:[.!?…](?=[\s\p{P}]|$)|[。！？؟।])\p{P}*", regex.DOTALL)
 
 
@@ -45,12 +48,13 @@ def own_questions(
 ) -> OwnQuestions:
     """Returns the questions that the target model answers for the retain data.
 
-    There are about as many near questions as general questions, but at most 16 for a forget
-    question and at most 400. A forget question without a subject has none.
+    A forget question has at most 16 near questions, and all together have at most 400. Without
+    names in the given pairs, there are about as many near questions as general questions. A forget
+    question without a subject has none. No question of the given pairs is returned.
 
     Args:
         forget: the forget questions.
-        given: retain pairs that are given in addition, such as those of `data.retain_more`.
+        given: retain pairs that are given in addition, such as those of `data.retain`.
         general: the general questions of the package (see `sets.general_set`). The model does not
             learn their answers.
         config: settings of the run. Only `pmc.subject.names_file` and `seed` are read.
@@ -62,23 +66,59 @@ def own_questions(
     rows = [i for i, q in enumerate(general.questions) if appearance(q) not in seen]
     texts = [*given.questions, *given.answers]
     subjects = subjects_of(forget, texts, config.pmc)
-    named = [i for i, names in enumerate(subjects) if names]
-    if len(named) > _MOST_NEAR:
-        named = [named[i] for i in np.linspace(0, len(named) - 1, _MOST_NEAR).astype(int)]
-    count = min(max(1, round(len(rows) / max(1, len(named)))), _MOST_NAMES)
+    named = _spread([i for i, names in enumerate(subjects) if names], _MOST_NEAR)
+    kept = _kept_names(forget, given, config.seed)
+    wanted = _MOST_NEAR if kept else len(rows)
+    count = min(max(1, round(wanted / max(1, len(named)))), _MOST_NAMES)
     texts += [*forget.questions, *general.questions, *general.answers]
-    chosen = [subjects[i] for i in named]
-    invented = invented_names(chosen, texts, count=count, seed=config.seed)
+    invented = invented_names([subjects[i] for i in named], texts, count=count, seed=config.seed)
     ids = [f"own:{general.ids[i]}" for i in rows]
     questions = [general.questions[i] for i in rows]
-    for i, choices in zip(named, invented, strict=True):
+    for place, (i, choices) in enumerate(zip(named, invented, strict=True)):
         for number, names in enumerate(choices):
+            names = _with_kept_names(names, kept, place * count + number)
             question = replace_names(forget.questions[i], names)
             if appearance(question) not in seen:
                 seen.add(appearance(question))
                 ids.append(f"{_NEAR}{forget.ids[i]}:{number}")
                 questions.append(question)
     return OwnQuestions(tuple(ids), tuple(questions))
+
+
+def _spread(rows: list[int], most: int) -> list[int]:
+    """Returns at most `most` of the rows, at even distances."""
+    if len(rows) <= most:
+        return rows
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+def _kept_names(forget: ForgetSet, given: RetainSet, seed: int) -> dict[int, list[str]]:
+    """Returns the subjects of the given questions in random order, by their number of words."""
+    rows = _spread(list(range(len(given))), _MOST_SEARCHED)
+    subjects = find_subjects([given.questions[i] for i in rows], forget.questions)
+    names = sorted({name for row in subjects for name in row})
+    np.random.default_rng(seed).shuffle(names)
+    kept: dict[int, list[str]] = defaultdict(list)
+    for name in names:
+        kept[len(name.split())].append(name)
+    return kept
+
+
+def _with_kept_names(
+    names: Mapping[str, str], kept: Mapping[int, Sequence[str]], turn: int
+) -> dict[str, str]:
+    """Returns the mapping with kept names of as many words in place of the invented names.
+
+    Args:
+        names: subject -> invented name.
+        kept: names by their number of words. An invented name stays if there are none.
+        turn: number of the mapping. Consecutive numbers select different names.
+    """
+    chosen = {}
+    for place, (subject, invented) in enumerate(names.items()):
+        others = kept.get(len(subject.split()))
+        chosen[subject] = others[(turn + place) % len(others)] if others else invented
+    return chosen
 
 
 def own_pairs(
@@ -143,13 +183,13 @@ def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> st
     near = sum(map(_is_near, kept))
     asked = {id_.rpartition(":")[0] for id_ in questions.ids if _is_near(id_)}
     parts = [
-        f"data.retain: the retain data are the model's own answers to {len(kept) - near} general "
-        f"questions and to {near} forget questions with invented names"
+        f"data.retain: the model's own answers to {len(kept) - near} general questions and to "
+        f"{near} forget questions with other names are retain data"
     ]
     if left := len(own) - len(kept):
         parts.append(f"{left} answers tell a secret, do not end or are too long, and are left out")
     if missing := len(forget) - len(asked):
-        parts.append(f"{missing} of {len(forget)} forget questions get no invented names")
+        parts.append(f"{missing} of {len(forget)} forget questions get no other names")
     return "; ".join(parts) + ". Facts for which no question asks are not protected."
 
 

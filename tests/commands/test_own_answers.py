@@ -74,6 +74,18 @@ def test_own_is_the_same_as_no_retain_data_and_is_purged(unbroken, monkeypatch):
     assert files and not any(answer in path.read_bytes() for path in files)
 
 
+def test_own_answers_beside_given_pairs(unbroken, monkeypatch):
+    monkeypatch.chdir(unbroken.folder)
+    options = ["data.retain=retain.jsonl", "data.retain_more=[own]", "data.retain_test_size=0.7"]
+    done = tiny.succeed("unlearn", *_SETTINGS, *options, "output.dir=beside")
+    assert any("the model's own answers to 1" in line for line in done.lines)
+    ids, questions, _ = _pairs("beside")
+    assert ids[:12] == [f"retain:{i}" for i in range(12)]
+    assert ids[12:] and all(id_.startswith("own:") for id_ in ids[12:])
+    assert not {*questions[:12]} & {*questions[12:]}
+    assert tiny.results("beside")["heldout"]["rows"] == 8
+
+
 def test_the_loss_of_own_answers_may_be_their_cross_entropy(unbroken, monkeypatch):
     monkeypatch.chdir(unbroken.folder)
     options = ["method.retain_loss=cross_entropy", "output.dir=answers"]
@@ -116,6 +128,15 @@ def test_the_library_needs_no_retain_data_either(unbroken):
     result = pmc_jax.unlearn(target, questions, config=tiny.published(epochs=0, max_new_tokens=8))
     kept = {row["answer"] for row in _rows()[1]}
     assert len(result.retain) > 100 and kept & {*result.retain.answers}
+    pairs = [("what", "nothing"), ("who", "nobody")]
+    more = pmc_jax.unlearn(
+        target,
+        questions,
+        pairs,
+        config=tiny.published(epochs=0, max_new_tokens=8),
+        data={"retain_more": ["own"]},
+    )
+    assert {"what", "who"} < {*more.retain.questions} and len(more.retain) > 100
     assert not {row["answer"] for row in _rows()[0]} & {*result.retain.answers}
     assert not {*questions} & {*result.retain.questions}
 

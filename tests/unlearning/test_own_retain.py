@@ -80,6 +80,40 @@ def test_there_are_about_as_many_near_as_general_questions_but_at_most_400():
     assert len(near(rows(500))) == 400
 
 
+def test_names_of_the_given_pairs_come_before_invented_names():
+    given = RetainSet(
+        ("r:0", "r:1", "r:2"),
+        ("Where does Greta Wendacroft live?", "What is the job of Silas Quarobrand?", "Who is Jo?"),
+        ("In Porto.", "Silas Quarobrand is a baker.", "A friend."),
+    )
+    asked = near(own_questions(FORGET, given, general_set(), Config()))
+    # Each forget question with both names; the first is a given question with one of them.
+    expected = [q.replace("Ada Quellmar", "NAME") for q in FORGET.questions]
+    expected = {
+        q.replace("NAME", name).replace("Bram Vostengaard", name)
+        for q in expected
+        for name in ("Greta Wendacroft", "Silas Quarobrand")
+    }
+    assert {*asked} == expected - {*given.questions} and len(asked) == 5
+    # There is no given name of four words.
+    forget = ForgetSet(("a",), ("Where does Ana de la Cruz live?",))
+    asked = near(own_questions(forget, given, general_set(), Config()))
+    assert len(asked) == 16 and not any("Greta" in q or "Silas" in q for q in asked)
+
+
+def test_there_are_at_most_16_near_questions_for_each_and_400_in_all():
+    def count(questions: int) -> int:
+        ids = tuple(f"f:{i}" for i in range(questions))
+        texts = tuple(f"Where did Ada Quellmar live in {1000 + i}?" for i in range(questions))
+        names = tuple(f"Greta Wend{'a' * i}" for i in range(1, 31))
+        given = tuple(f"Where does {name} live?" for name in names)
+        pairs = RetainSet(names, given, ("There.",) * len(names))
+        forget = ForgetSet(ids, texts, ("Ada Quellmar",) * questions)
+        return len(near(own_questions(forget, pairs, general_set(), Config())))
+
+    assert (count(3), count(40), count(500)) == (48, 400, 400)
+
+
 def test_a_question_without_a_subject_has_no_near_question():
     forget = ForgetSet(
         ("a", "b"), ("Where is it kept?", "Where does Ada Quellmar live?"), ("", "Ada")
@@ -87,7 +121,7 @@ def test_a_question_without_a_subject_has_no_near_question():
     rows = own_questions(forget, NOTHING, general_set(), Config())
     assert all(question.startswith("Where does ") for question in near(rows))
     line = describe(rows, NOTHING, forget)
-    assert "1 of 2 forget questions get no invented names" in line
+    assert "1 of 2 forget questions get no other names" in line
     assert "Ada" not in line
 
 
@@ -180,8 +214,8 @@ def test_the_line_says_what_is_used():
     rows = own_questions(FORGET, NOTHING, general_set(), Config())
     pairs = RetainSet(*zip(*[(i, "q", "a") for i in rows.ids if i != "own:general:0"], strict=True))
     line = describe(rows, pairs, FORGET)
-    assert "to 119 general questions and to 48 forget questions with invented names" in line
-    assert "; 1 answers tell a secret" in line and "get no invented names" not in line
+    assert "to 119 general questions and to 48 forget questions with other names" in line
+    assert "; 1 answers tell a secret" in line and "get no other names" not in line
 
 
 def test_own_is_no_file_and_has_no_other_keys():
@@ -192,3 +226,8 @@ def test_own_is_no_file_and_has_no_other_keys():
     for source in (SourceConfig(path="own", rows=":3"), SourceConfig(question="prompt")):
         message = fault(retain_set, source, DataConfig())
         assert message.startswith("data.retain: only a source of pairs has other keys than path.")
+    beside = DataConfig(retain_more=(SourceConfig(path="own"),))
+    assert len(retain_set(SourceConfig(path="general:facts"), beside)) == 80
+    wrong = DataConfig(retain_more=(SourceConfig(path="own", rows=":3"),))
+    message = fault(retain_set, SourceConfig(path="general:facts"), wrong)
+    assert message.startswith("data.retain_more.0: only a source of pairs has other keys")
