@@ -207,9 +207,11 @@ def _situation(
         words = statistics.median(len(answer.split()) for answer in answers)
         tokens = max(len(encoder.answer(answer)) for answer in answers)
     row_tokens = 0
+    if data.forget is not None:
+        row_tokens = max(len(encoder.prompt(text)) for text in data.forget.questions) + tokens
     if data.retain is not None:
         rows = zip(data.retain.questions, data.retain.answers, strict=True)
-        row_tokens = max(len(encoder.sequence(question, answer)) for question, answer in rows)
+        row_tokens = max(row_tokens, *(len(encoder.sequence(*row)) for row in rows))
     size = compute_dtype(config.model.compute_dtype).itemsize
     devices = jax.local_devices()
     free = min(map(free_on_device, devices))
@@ -235,6 +237,9 @@ def _data_choices(data: _Data) -> list[Choice]:
         Choice("data.forget.path", data.forget_path, rows(data.forget, "questions")),
         Choice("data.retain.path", data.retain_path, kept),
     ]
+    if not own:
+        why = "and the model's own answers to questions near them"
+        choices.append(Choice("data.retain_more", [OWN], why))
     if data.truths is not None:
         why = "optional: true answers"
         choices.append(Choice("data.evaluate.forget.path", data.forget_path, why))

@@ -2,7 +2,8 @@
 
 docs/reference/first-settings.md has the table of the rule and says what was measured. The rule
 shares a few replacement answers among all questions, because this leaked least at the same utility
-(docs/results/unlearning.md#shared-answers).
+(docs/results/unlearning.md#shared-answers). It trains adapters and adds the model's own answers to
+the retain data, because this kept most of the answers that no retain row names.
 """
 
 import dataclasses
@@ -11,12 +12,11 @@ from collections.abc import Sequence
 
 _LEAST_STEPS = 72
 _LEAST_EPOCHS = 12
-# Learning rates that were measured, by the number of weights.
-_RATES = ((135e6, 8.5e-5), (1.3e9, 1e-5))
-_LORA_RATE = 1e-3
+_RANK = 16
+# Learning rates of adapters by the number of weights. The first was measured. The second is lower
+# by as much as the published rate for all weights of such models is lower than the measured one.
+_RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
 _LONG_WORDS = 20  # From this median length on, original answers share words with every sentence.
-_TRAINING_BYTES = 20  # for each weight: weight, two moments, gradient and copy for sampling
-_SHARE_OF_MEMORY = 0.8
 _SHARE_FOR_ANSWERS = 0.1  # of the free memory
 
 
@@ -48,11 +48,6 @@ class Situation:
     def has_long_answers(self) -> bool:
         return self.answer_words >= _LONG_WORDS
 
-    @property
-    def needs_adapters(self) -> bool:
-        """Whether training all weights needs more memory than there is."""
-        return self.weights * _TRAINING_BYTES > _SHARE_OF_MEMORY * self.free_bytes
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -64,7 +59,7 @@ class Choice:
     """
 
     name: str
-    value: int | float | bool
+    value: int | float | bool | str | list[str]
     why: str
 
 
@@ -76,6 +71,7 @@ def first_settings(s: Situation) -> list[Choice]:
     device = "on a CPU" if s.on_cpu else f"for {_memory(s)}"
     per_round = min(max(4, -(-s.questions // rows)), 10)
     kind = f"long, {s.answer_words:.0f} words" if s.has_long_answers else "short"
+    here = f"; here: {s.row_tokens}" if s.row_tokens else ""
     choices = [
         ("pmc.sampling.num_samples", 20, "answers sampled for each question in one attempt"),
         ("pmc.sampling.max_new_tokens", room, f"most tokens of an answer; here: {s.answer_tokens}"),
@@ -96,15 +92,16 @@ def first_settings(s: Situation) -> list[Choice]:
             "weight of the retain rows; high, as answers are shared",
         ),
         ("train.batch_size", rows, f"forget rows a step, for {s.questions} questions"),
-        ("train.learning_rate", *_rate(s)),
+        (
+            "train.learning_rate",
+            learning_rate(s.weights),
+            f"for adapters, {s.weights / 1e6:,.0f} million weights",
+        ),
         ("train.warmup_steps", steps // 2, "half of the steps, which protects other answers"),
-    ]
-    if s.needs_adapters:
-        choices.append(("train.lora.rank", 16, f"adapters: all weights exceed {_memory(s)}"))
-    choices += [
+        ("train.lora.rank", _RANK, "adapters keep more of what no row asks for"),
         ("evaluate.max_new_tokens", room, "as for sampling, so that original answers are reused"),
         ("evaluate.batch_size", at_once, "answers decoded at once, as for sampling"),
-        ("data.max_length", row_room(s.row_tokens), f"most tokens of a row; here: {s.row_tokens}"),
+        ("data.max_length", row_room(s.row_tokens), f"most tokens of a row{here}"),
     ]
     return [Choice(*choice) for choice in choices]
 
@@ -130,9 +127,9 @@ def row_room(tokens: int) -> int:
 
 
 def learning_rate(weights: int) -> float:
-    """Returns the learning rate for training all weights, with two digits.
+    """Returns the learning rate for training adapters, with two digits.
 
-    Between the two measured models, the logarithm of the rate is linear in that of the number of
+    Between the two models of `_RATES`, the logarithm of the rate is linear in that of the number of
     weights. Outside, the rate is that of the nearer model.
     """
     (small, high), (large, low) = _RATES
@@ -152,13 +149,6 @@ def answers_at_once(s: Situation) -> int:
 
 def _threshold(s: Situation) -> float:
     return 0.12 if s.has_long_answers else 0.0
-
-
-def _rate(s: Situation) -> tuple[float, str]:
-    if s.needs_adapters:
-        return _LORA_RATE, "measured for adapters"
-    millions = s.weights / 1e6
-    return learning_rate(s.weights), f"for {millions:,.0f} million weights"
 
 
 def _memory(s: Situation) -> str:

@@ -54,6 +54,7 @@ def test_own_rows(inputs):
     config = load_config("my_run.yaml")
     assert config.data.evaluate["forget_paraphrased"].question == "paraphrase"
     assert config.pmc.schedule.epochs == 24 and config.train.warmup_steps == 36
+    assert [source.path for source in config.data.retain_more] == ["own"]
     checked = tiny.pmc("check", "--fast", config="my_run.yaml")
     assert checked.status == 0, checked.err
     assert not re.search("^  (unlearn quality|utility|forgotten)", checked.out, re.MULTILINE)
@@ -78,6 +79,7 @@ def test_without_retain_rows_the_model_keeps_its_own_answers(options, inputs):
     assert done.status == 0, done.err
     config = load_config("my_run.yaml")
     assert config.data.retain.path == "own" and "retain" not in config.data.evaluate
+    assert not config.data.retain_more
     checked = tiny.pmc("check", "--fast", config="my_run.yaml")
     assert checked.status == 0, checked.err
     assert re.search(r"^data.retain \(own\) +[12]\d\d +prompt", checked.out, re.MULTILINE)
