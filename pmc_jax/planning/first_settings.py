@@ -88,8 +88,8 @@ def first_settings(s: Situation) -> list[Choice]:
         ("pmc.schedule.retain_rows", 3, "retain rows for each forget row"),
         (
             "pmc.schedule.lambda_retain",
-            15.0,
-            "weight of the retain rows; high, as answers are shared",
+            4.0,
+            "weight of the retain rows; with 15, many answers stayed",
         ),
         ("train.batch_size", rows, f"forget rows a step, for {s.questions} questions"),
         (
