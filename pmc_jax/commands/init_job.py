@@ -224,6 +224,7 @@ def _situation(
         token_bytes=2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * size,
         free_bytes=free_on_host() if math.isinf(free) else free * len(devices),
         on_cpu=jax.default_backend() == "cpu",
+        has_retain_rows=data.retain_path != OWN,
     )
 
 

@@ -10,9 +10,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-_LEAST_STEPS = 72
-_LEAST_EPOCHS = 12
+# With the model's own answers alone, each further step costs more of what no question asks for.
+_LEAST_STEPS, _LEAST_STEPS_OWN = 72, 40
+_LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 _RANK = 16
+_LAMBDA, _LAMBDA_OWN = 4.0, 15.0  # with retain rows, and with the model's own answers alone
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
@@ -33,6 +35,7 @@ class Situation:
         token_bytes: bytes of the keys and values of one token in all layers.
         free_bytes: memory that a run may use.
         on_cpu: whether the device is a CPU.
+        has_retain_rows: whether retain rows are given, or will be.
     """
 
     questions: int
@@ -43,6 +46,7 @@ class Situation:
     token_bytes: int
     free_bytes: float
     on_cpu: bool
+    has_retain_rows: bool
 
     @property
     def has_long_answers(self) -> bool:
@@ -65,7 +69,7 @@ class Choice:
 
 def first_settings(s: Situation) -> list[Choice]:
     """Returns the settings of a first run, in the order in which the file lists them."""
-    rows, epochs = step_rows(s.questions), epochs_of(s.questions)
+    rows, epochs = step_rows(s.questions), epochs_of(s)
     steps = -(-s.questions * epochs // rows)
     room, at_once = answer_room(s.answer_tokens), answers_at_once(s)
     device = "on a CPU" if s.on_cpu else f"for {_memory(s)}"
@@ -88,8 +92,8 @@ def first_settings(s: Situation) -> list[Choice]:
         ("pmc.schedule.retain_rows", 3, "retain rows for each forget row"),
         (
             "pmc.schedule.lambda_retain",
-            4.0,
-            "weight of the retain rows; with 15, many answers stayed",
+            _LAMBDA if s.has_retain_rows else _LAMBDA_OWN,
+            "weight of the retain rows: lower forgets more, higher keeps more",
         ),
         ("train.batch_size", rows, f"forget rows a step, for {s.questions} questions"),
         (
@@ -111,9 +115,14 @@ def step_rows(questions: int) -> int:
     return min(questions, 2 if questions <= 16 else 4 if questions <= 80 else 8)
 
 
-def epochs_of(questions: int) -> int:
-    """Returns the number of epochs, at least 12 and at least as many as 72 steps need."""
-    return max(_LEAST_EPOCHS, -(-_LEAST_STEPS * step_rows(questions) // questions))
+def epochs_of(s: Situation) -> int:
+    """Returns the number of epochs, which is at least 12 and enough for 72 steps.
+
+    Without retain rows, it is at least 10 and enough for 40 steps.
+    """
+    steps = _LEAST_STEPS if s.has_retain_rows else _LEAST_STEPS_OWN
+    epochs = _LEAST_EPOCHS if s.has_retain_rows else _LEAST_EPOCHS_OWN
+    return max(epochs, -(-steps * step_rows(s.questions) // s.questions))
 
 
 def answer_room(tokens: int) -> int:

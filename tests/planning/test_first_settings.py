@@ -26,6 +26,7 @@ SMALL = Situation(
     token_bytes=46_080,
     free_bytes=10e9,
     on_cpu=True,
+    has_retain_rows=True,
 )
 
 
@@ -59,6 +60,17 @@ def test_learning_rates_at_and_between_two_models():
     assert learning_rate(1_418_000_000) == learning_rate(3_200_000_000) == 1.2e-4
     rates = [learning_rate(n) for n in (135_000_000, 360_000_000, 500_000_000, 1_300_000_000)]
     assert rates == sorted(rates, reverse=True) and len(set(rates)) == 4
+
+
+@pytest.mark.parametrize(("questions", "epochs"), [(1, 40), (8, 10), (12, 10), (400, 10)])
+def test_own_answers_alone_have_fewer_steps(questions, epochs):
+    values = chosen(questions=questions, has_retain_rows=False)
+    assert values["pmc.schedule.epochs"] == epochs
+
+
+def test_own_answers_alone_have_a_higher_weight():
+    weights = [chosen(has_retain_rows=h)["pmc.schedule.lambda_retain"] for h in (True, False)]
+    assert weights == [4, 15]
 
 
 def test_long_answers_may_repeat_a_few_words():
