@@ -14,7 +14,8 @@ from collections.abc import Sequence
 _LEAST_STEPS, _LEAST_STEPS_OWN = 72, 40
 _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 _RANK = 16
-_LAMBDA, _LAMBDA_OWN = 4.0, 15.0  # with retain rows, and with the model's own answers alone
+_LAMBDA, _LAMBDA_MANY = 15.0, 4.0  # the second with retain rows and more than `_FEW` questions
+_FEW = 16
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
@@ -92,7 +93,7 @@ def first_settings(s: Situation) -> list[Choice]:
         ("pmc.schedule.retain_rows", 3, "retain rows for each forget row"),
         (
             "pmc.schedule.lambda_retain",
-            _LAMBDA if s.has_retain_rows else _LAMBDA_OWN,
+            _LAMBDA_MANY if s.has_retain_rows and s.questions > _FEW else _LAMBDA,
             "weight of the retain rows: lower forgets more, higher keeps more",
         ),
         ("train.batch_size", rows, f"forget rows a step, for {s.questions} questions"),
@@ -112,7 +113,7 @@ def first_settings(s: Situation) -> list[Choice]:
 
 def step_rows(questions: int) -> int:
     """Returns the number of forget rows in a step: 2 up to 16 questions, 4 up to 80, then 8."""
-    return min(questions, 2 if questions <= 16 else 4 if questions <= 80 else 8)
+    return min(questions, 2 if questions <= _FEW else 4 if questions <= 80 else 8)
 
 
 def epochs_of(s: Situation) -> int:

@@ -68,9 +68,12 @@ def test_own_answers_alone_have_fewer_steps(questions, epochs):
     assert values["pmc.schedule.epochs"] == epochs
 
 
-def test_own_answers_alone_have_a_higher_weight():
-    weights = [chosen(has_retain_rows=h)["pmc.schedule.lambda_retain"] for h in (True, False)]
-    assert weights == [4, 15]
+@pytest.mark.parametrize(
+    ("questions", "given", "weight"), [(16, True, 15), (17, True, 4), (17, False, 15)]
+)
+def test_many_questions_with_retain_rows_have_a_lower_weight(questions, given, weight):
+    values = chosen(questions=questions, has_retain_rows=given)
+    assert values["pmc.schedule.lambda_retain"] == weight
 
 
 def test_long_answers_may_repeat_a_few_words():
