@@ -206,12 +206,12 @@ def _situation(
     if answers:
         words = statistics.median(len(answer.split()) for answer in answers)
         tokens = max(len(encoder.answer(answer)) for answer in answers)
-    row_tokens = 0
+    lengths = [0]
     if data.forget is not None:
-        row_tokens = max(len(encoder.prompt(text)) for text in data.forget.questions) + tokens
+        lengths += [len(encoder.prompt(question)) + tokens for question in data.forget.questions]
     if data.retain is not None:
         rows = zip(data.retain.questions, data.retain.answers, strict=True)
-        row_tokens = max(row_tokens, *(len(encoder.sequence(*row)) for row in rows))
+        lengths += [len(encoder.sequence(*row)) for row in rows]
     size = compute_dtype(config.model.compute_dtype).itemsize
     devices = jax.local_devices()
     free = min(map(free_on_device, devices))
@@ -220,7 +220,7 @@ def _situation(
         weights=num_parameters(shape),
         answer_tokens=tokens,
         answer_words=words,
-        row_tokens=row_tokens,
+        row_tokens=max(lengths),
         token_bytes=2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * size,
         free_bytes=free_on_host() if math.isinf(free) else free * len(devices),
         on_cpu=jax.default_backend() == "cpu",

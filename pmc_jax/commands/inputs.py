@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from pmc_jax.artifacts.digests import data_digest, file_digest
-from pmc_jax.config.data import OWN
 from pmc_jax.config.run import Config, model_path
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data import sources
@@ -252,14 +251,7 @@ def data_files(config: Config, *, forget_answers: bool) -> dict[str, Path]:
         forget_answers: whether the run reads `data.forget_answers`.
     """
     data = config.data
-    rows = {"data.forget": data.forget}
-    if not data.retain.is_own:
-        rows["data.retain"] = data.retain
-    rows |= {
-        f"data.retain_more.{i}": source
-        for i, source in enumerate(data.retain_more)
-        if source.path != OWN
-    }
+    rows = {"data.forget": data.forget} | data.retain_sources
     if forget_answers:
         rows["data.forget_answers"] = data.forget_answers
     rows |= {f"data.evaluate.{name}": source for name, source in data.evaluate.items()}

@@ -159,6 +159,13 @@ class DataConfig(Section):
     words: Literal["auto", "ascii", "unicode"] = "auto"
 
     @property
+    def retain_sources(self) -> dict[str, SourceConfig]:
+        """The sources of retain pairs by their settings, without the model's own answers."""
+        more = {f"data.retain_more.{i}": more for i, more in enumerate(self.retain_more)}
+        more = {where: source for where, source in more.items() if source.path != OWN}
+        return more if self.retain.is_own else {"data.retain": self.retain} | more
+
+    @property
     def adds_own_answers(self) -> bool:
         """Whether the target model's own answers are further retain data."""
         return any(source.path == OWN for source in self.retain_more)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pmc_jax.config.arguments import Settings, section_of
-from pmc_jax.config.data import EVALUATION_SETS, OWN, DataConfig, SourceConfig
+from pmc_jax.config.data import EVALUATION_SETS, DataConfig, SourceConfig
 from pmc_jax.config.run import Config
 from pmc_jax.data.check import check_values
 from pmc_jax.data.columns import Columns
@@ -135,17 +135,14 @@ def counted_retain_set(source: SourceConfig, data: DataConfig) -> tuple[RetainSe
         UserError: a source cannot be read, lacks a column, or has an invalid value, or
             `data.retain` or a source own has other keys than the path.
     """
-    named = {f"data.retain_more.{i}": source for i, source in enumerate(data.retain_more)}
-    for name, part in ({"data.retain": source} | named).items():
-        is_own = source.is_own if part is source else part.path == OWN
-        if is_own and dataclasses.replace(part, path=None) != SourceConfig():
+    named = dataclasses.replace(data, retain=source).retain_sources
+    given = {f"data.retain_more.{i}": more for i, more in enumerate(data.retain_more)}
+    for name, part in ({"data.retain": source} | given).items():
+        if name not in named and dataclasses.replace(part, path=None) != SourceConfig():
             raise UserError(
                 f"{name}: only a source of pairs has other keys than path. Set {name}.path to a "
                 "file, or remove these keys."
             )
-    named = {name: part for name, part in named.items() if part.path != OWN}
-    if not source.is_own:
-        named = {"data.retain": source} | named
     parts = [_pairs(part, data, name) for name, part in named.items()]
     return RetainSet(*_joined(parts)), 0 if source.is_own else len(parts[0][0])
 
