@@ -56,5 +56,6 @@ def build_run(
         )
     else:
         source = ForgetAnswerSource(generator, forget, inputs.forget_answers, refusals, **common)
+    num_own = sum(id_ in inputs.own.index_of for id_ in retain.ids) if inputs.own else 0
     how = dict(config=config, recorder=recorder, run_state=run_state, donate=donate)
-    return Unlearning(generator, source, retain, **how)
+    return Unlearning(generator, source, retain, num_own=num_own, **how)

@@ -76,7 +76,7 @@ def own_questions(
     questions = [general.questions[i] for i in rows]
     for place, (i, choices) in enumerate(zip(named, invented, strict=True)):
         for number, names in enumerate(choices):
-            names = _with_kept_names(names, kept, place * count + number)
+            names = _with_kept_names(names, kept, place * count, number)
             question = replace_names(forget.questions[i], names)
             if appearance(question) not in seen:
                 seen.add(appearance(question))
@@ -105,19 +105,21 @@ def _kept_names(forget: ForgetSet, given: RetainSet, seed: int) -> dict[int, lis
 
 
 def _with_kept_names(
-    names: Mapping[str, str], kept: Mapping[int, Sequence[str]], turn: int
+    names: Mapping[str, str], kept: Mapping[int, Sequence[str]], first: int, number: int
 ) -> dict[str, str]:
     """Returns the mapping with kept names of as many words in place of the invented names.
 
     Args:
-        names: subject -> invented name.
-        kept: names by their number of words. An invented name stays if there are none.
-        turn: number of the mapping. Consecutive numbers select different names.
+        names: subject -> invented name, which stays if no further kept name is left.
+        kept: names by their number of words.
+        first: number of the kept name from which on names are taken, in a circle.
+        number: how many near questions of the same forget question there are before this one.
     """
     chosen = {}
     for place, (subject, invented) in enumerate(names.items()):
-        others = kept.get(len(subject.split()))
-        chosen[subject] = others[(turn + place) % len(others)] if others else invented
+        others = kept.get(len(subject.split()), ())
+        turn = first + number + place
+        chosen[subject] = others[turn % len(others)] if number < len(others) else invented
     return chosen
 
 
