@@ -11,6 +11,7 @@ from pmc_jax.scoring.base import Score
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearning.answer_source import ForgetAnswerSource
 from pmc_jax.unlearning.loop import Unlearning
+from pmc_jax.unlearning.own_retain import retain_shares
 from pmc_jax.unlearning.pmc_source import PMCSource
 
 
@@ -56,6 +57,6 @@ def build_run(
         )
     else:
         source = ForgetAnswerSource(generator, forget, inputs.forget_answers, refusals, **common)
-    num_own = sum(id_ in inputs.own.index_of for id_ in retain.ids) if inputs.own else 0
+    shares = retain_shares(retain, inputs.own) if inputs.own else None
     how = dict(config=config, recorder=recorder, run_state=run_state, donate=donate)
-    return Unlearning(generator, source, retain, num_own=num_own, **how)
+    return Unlearning(generator, source, retain, retain_shares=shares, **how)

@@ -85,13 +85,12 @@ def plan_steps(
     *,
     start: int = 0,
     retain_rows: int = 1,
-    num_own: int = 0,
+    retain_shares: np.ndarray | None = None,
 ) -> Iterator[Step]:
     """Yields the rows of each gradient step in an unlearning run.
 
     Every epoch visits all forget questions in a new order (`epoch_rows`). Retain rows are drawn
-    uniformly with replacement, half of them from the model's own answers if there are both these
-    and given pairs. A few given pairs would otherwise be drawn too rarely.
+    with replacement.
 
     Args:
         num_forget: number of forget questions, at least 1.
@@ -102,13 +101,11 @@ def plan_steps(
         start: index of the first step to yield, for a resumed run. The rows of a step do not depend
             on this index.
         retain_rows: number of retain rows for each forget row, at least 1.
-        num_own: number of retain pairs, the last ones, that are the model's own answers.
+        retain_shares: probability with which each retain pair is drawn, float64 [num_retain]. None
+            draws uniformly.
     """
     for index in range(start, total_steps(num_forget, rows_per_step, epochs)):
         forget = epoch_rows(num_forget, rows_per_step, index, seed)
         draws = stream_rng(seed, Stream.RETAIN, index)
-        num_given = num_retain - num_own
-        retain = draws.integers(num_given or num_retain, size=rows_per_step * retain_rows)
-        if num_given and num_own:
-            retain[1::2] = num_given + draws.integers(num_own, size=len(retain) // 2)
+        retain = draws.choice(num_retain, size=rows_per_step * retain_rows, p=retain_shares)
         yield Step(index * rows_per_step // num_forget, index, forget, retain)

@@ -51,7 +51,8 @@ class Unlearning:
             `data` are read.
         recorder: log, stopwatch and checkpoints of the run.
         run_state: state of the caller, which checkpoints hold and `resume` restores.
-        num_own: number of retain pairs, the last ones, that are the model's own answers.
+        retain_shares: probability with which a step draws each retain pair, float64 [number of
+            pairs]. None draws uniformly.
         donate: whether the run may reuse the model's buffers. If so, the caller must not use the
             model again.
 
@@ -74,7 +75,7 @@ class Unlearning:
         config: Config,
         recorder: Recorder,
         run_state: RunState | None = None,
-        num_own: int = 0,
+        retain_shares: np.ndarray | None = None,
         donate: bool = False,
     ):
         for name, rows in (("forget", source.ids), ("retain", retain)):
@@ -83,7 +84,7 @@ class Unlearning:
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
         self._config, self._schedule, self._train = config, config.pmc.schedule, config.train
-        self._num_own = num_own
+        self._retain_shares = retain_shares
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
         lm = generator.lm
@@ -219,7 +220,7 @@ class Unlearning:
             self._config.seed,
             start=self.done,
             retain_rows=self._schedule.retain_rows,
-            num_own=self._num_own,
+            retain_shares=self._retain_shares,
         )
 
     def run(self, after_round: Callable[[], bool] = lambda: False) -> None:

@@ -16,7 +16,7 @@ of these secrets of an original answer (see `scoring.secret_items`):
 No true answer is read.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -40,6 +40,8 @@ _NEAR = "own:near:"  # prefix of the ids of near questions
 _MOST_NAMES = 16  # maximum number of near questions for a forget question
 _MOST_NEAR = 400  # maximum number of near questions
 _MOST_SEARCHED = 2000  # maximum number of given questions in which names are searched for
+# Shares of the kinds of pairs in the retain rows of a step.
+_SHARES = {"given": 1 / 3, "near": 1 / 2, "general": 1 / 6}
 _SENTENCES = regex.compile(r".*(?:[.!?…](?=[\s\p{P}]|$)|[。！？؟।])\p{P}*", regex.DOTALL)
 
 
@@ -153,7 +155,9 @@ def own_pairs(
     greedy, limit = answer_greedily(questions.questions), config.pmc.sampling.max_new_tokens
     encode, window = generator.encoder, generator.lm.config.max_positions
     subjects = subjects_of(forget, [*given.questions, *given.answers], config.pmc)
-    secrets = _Secrets(originals, forget, subjects, vocabulary(config.evaluate.levels.words))
+    words = vocabulary(config.evaluate.levels.words)
+    public = [*given.questions, *given.answers]
+    secrets = _Secrets(originals, forget, public, subjects, words)
     rows = list(zip(given.ids, given.questions, given.answers, strict=True))
     for id_, question in zip(questions.ids, questions.questions, strict=True):
         answer = answer_of(greedy[question])
@@ -170,6 +174,24 @@ def own_pairs(
             "retain questions. Set data.retain to a file with questions and answers."
         )
     return RetainSet(*zip(*rows, strict=True))
+
+
+def retain_shares(pairs: RetainSet, questions: OwnQuestions) -> np.ndarray:
+    """Returns the probability with which a step draws each retain pair, float64 [pairs].
+
+    Of the retain rows of a step, a third are given pairs, a half are near questions, and a sixth
+    are general questions. The rows of a kind without pairs are divided among the others in the same
+    proportions.
+
+    Args:
+        pairs: pairs that `own_pairs` returned.
+        questions: questions that `own_questions` returned.
+    """
+    own = questions.index_of
+    kinds = [("near" if _is_near(i) else "general") if i in own else "given" for i in pairs.ids]
+    count = Counter(kinds)
+    shares = np.array([_SHARES[kind] / count[kind] for kind in kinds])
+    return shares / shares.sum()
 
 
 def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> str:
@@ -205,6 +227,7 @@ class _Secrets:
     Args:
         originals: original answer to each forget question.
         forget: the forget questions.
+        public: texts whose words may be told.
         subjects: names of the subject of each question.
         words: tables of number words, month names and common words.
     """
@@ -213,11 +236,14 @@ class _Secrets:
         self,
         originals: Sequence[str],
         forget: ForgetSet,
+        public: Sequence[str],
         subjects: Sequence[Sequence[str]],
         words: Vocabulary,
     ):
         self._words = words
-        self._items = secret_items(originals, forget.questions, (), words)
+        known = frozenset().union(*(keys(text, words) for text in public))
+        items = secret_items(originals, forget.questions, (), words)
+        self._items = [[item for item in row if item.isdisjoint(known)] for row in items]
         self._names = list(dict.fromkeys(name for names in subjects for name in names))
         identifying: set[str] = set()
         for original, secret in zip(originals, self._items, strict=True):
@@ -228,7 +254,7 @@ class _Secrets:
             identifying |= {key for item in secret for key in item if _has_no_case(key)}
         parts = (word[0] for name in self._names for word in spelled_words(name))
         stems = {stem for part in parts if part[0].isupper() for stem in unicode_words(part)}
-        identifying |= {f"word {stem}" for stem in stems - words.never_secret}
+        identifying |= {f"word {stem}" for stem in stems - words.never_secret} - known
         self._identifying = frozenset(identifying)
 
     def are_told(self, question: str, answer: str) -> bool:

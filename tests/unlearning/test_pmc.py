@@ -116,6 +116,13 @@ def test_plan_retain_rows_are_uniform_with_replacement():
     assert any(len(set(step.retain)) < 20 for step in plan_steps(100, 50, 20, 1, seed=0))
 
 
+def test_retain_rows_are_drawn_with_the_given_shares():
+    shares = np.array([0.4, 0.1, 0.1, 0.1, 0.3])
+    steps = plan_steps(100, 5, 20, 40, seed=0, retain_rows=3, retain_shares=shares)
+    draws = np.bincount(np.concatenate([step.retain for step in steps]), minlength=5)
+    assert stats.chisquare(draws, 12000 * shares).pvalue > 0.01
+
+
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 8])
 def test_plan_resumes_with_the_same_steps(start):
     whole = list(plan_steps(10, 7, 4, 3, seed=5))[start:]
