@@ -53,7 +53,7 @@ def test_short_and_without_texts(tmp_path):
         table_of("f.csv", [{SECRET: SECRET}]),
         Rows(("a:0",), (SECRET,), (), {"subject": (SECRET,)}),
         *secrets_of(forget, [SECRET], [evaluated], retain, config),
-        Rollout([SECRET], np.ones(1), np.ones(1), np.ones(1, bool)),
+        Rollout([SECRET], np.ones(1), np.ones(1), np.ones(1, bool), np.ones(1, bool)),
         Selection("a:0", SECRET, 0.5, [0.5]),
         pmc.ModelConfig(system_prompt=SECRET),
         pmc.PMCConfig(score=pmc.ScoreConfig(name="forbidden", forbidden=(SECRET,))),

@@ -293,6 +293,7 @@ def _results(
         "tokens": {
             "sampled": usage.useful,
             "sample_slots": usage.computed,
+            "ended_early": usage.cut,
             "trained": run.trainer.tokens,
         },
         "rounds": run.rounds,

@@ -43,6 +43,9 @@ class SamplingConfig(Section):
         top_p: probability mass that nucleus sampling keeps; 1 disables nucleus sampling.
         max_new_tokens: maximum number of tokens in a sampled answer.
         batch_size: number of answers that are decoded at the same time, for all questions together.
+        end_early: whether the decoding of a sample ends as soon as its beginning shows that no step
+            would train on it (see docs/reference/methods.md); the weights are the same, but logged
+            means of scores are lower bounds.
 
     Example:
         >>> pmc.SamplingConfig(num_samples=8, max_new_tokens=32)
@@ -58,6 +61,7 @@ class SamplingConfig(Section):
     top_p: float = setting(1.0, FRACTION)
     max_new_tokens: int = setting(96, between(1, 10**6))
     batch_size: int = setting(64, between(1, 65_536))
+    end_early: bool = True
 
 
 @dataclass(frozen=True)

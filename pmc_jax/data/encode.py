@@ -218,6 +218,22 @@ class Encoder:
             text = text.removeprefix(self.settings.answer_tag.strip()).strip()
         return text
 
+    def decode_beginning(self, tokens: Sequence[int], *, begins: str = "") -> str:
+        """Returns the words of an unfinished answer that further tokens do not change.
+
+        The last word is left out. It is followed by two more where the tokenizer cleans up spaces,
+        which joins "do n't" to "don't".
+
+        Args:
+            tokens, begins: see `decode`.
+        """
+        text = self.decode(tokens, begins=begins)
+        if not self.is_chat and self.settings.answer_tag.strip().startswith(text):
+            return ""
+        last = 3 if getattr(self.tokenizer, "clean_up_tokenization_spaces", False) else 1
+        words = text.rsplit(None, last)
+        return words[0] if len(words) > last else ""
+
     def _decoded(self, tokens: list[int]) -> str:
         try:
             with panics_as_errors():

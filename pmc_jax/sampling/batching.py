@@ -15,7 +15,7 @@ Index spaces:
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -46,10 +46,12 @@ class Usage:
     Attributes:
         useful: number of generated tokens, end tokens included.
         computed: number of tokens that the device computed, those of idle slots included.
+        cut: number of samples that ended early, because they could no longer be selected.
     """
 
     useful: int = 0
     computed: int = 0
+    cut: int = 0
 
 
 @dataclasses.dataclass
@@ -247,3 +249,10 @@ class ContinuousBatching:
         self.usage.useful += useful
         self.usage.computed += steps * self._batch.active.size
         return useful, self.scheduler.append_tokens(self._batch, new, np.asarray(self._nll))
+
+    def end_early(self, samples: Iterable[tuple[int, int]]) -> list[int]:
+        """Ends samples before their last token (see `Scheduler.end_early`)."""
+        before = self.scheduler.cut.sum()
+        ended = self.scheduler.end_early(self._batch, samples)
+        self.usage.cut += int(self.scheduler.cut.sum() - before)
+        return ended

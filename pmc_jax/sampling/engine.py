@@ -5,7 +5,7 @@ of the decode batch and defines the terms.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,9 @@ class Samples:
         questions: [Q], question indices, which are positions in the list of prompts.
         tokens: i32[Q,K,max_new_tokens], token ids without the end token; -1 after the end.
         length: i32[Q,K], number of tokens before the end.
-        ended: bool[Q,K], False if the sample reached max_new_tokens without an end token.
+        ended: bool[Q,K], whether the sample has an end token.
+        is_whole: bool[Q,K], whether the sample has an end token or max_new_tokens tokens. Other
+            samples were ended early, or are still decoded.
         mean_nll: f64[Q,K], mean negative log-probability of the tokens before the end, at
             temperature 1 over the full vocabulary. It is nan for a sample without tokens, and 0 if
             the sampler returns no log-probabilities.
@@ -40,6 +42,7 @@ class Samples:
     tokens: np.ndarray
     length: np.ndarray
     ended: np.ndarray
+    is_whole: np.ndarray
     mean_nll: np.ndarray
 
 
@@ -141,6 +144,7 @@ class Engine:
         usage: Usage | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
         on_tokens: Callable[[np.ndarray], None] = lambda tokens: None,
+        find_useless: Callable[[Samples], Iterable[tuple[int, int]]] | None = None,
     ) -> Iterator[Samples]:
         """Generates answers. Yields all answers to a question as soon as the last of them ends.
 
@@ -161,6 +165,9 @@ class Engine:
             on_tokens: function that receives, after the first prefill and after each call of the
                 decoder, all tokens so far: i32[Q,K,max_new_tokens], end tokens included; -1 after
                 the newest token. It must not change them.
+            find_useless: function that receives all samples of the questions that are decoded, and
+                returns the samples to end early, as pairs of a question index and the number of a
+                sample. It runs while the device decodes further tokens.
 
         Raises:
             UserError: a prompt does not begin with the shared prefix, or it does not have 1 to
@@ -187,7 +194,11 @@ class Engine:
         while run.decode():
             if ended:
                 yield self._samples(run.scheduler, ended)
+            useless = ()
+            if find_useless is not None:
+                useless = find_useless(self._samples(run.scheduler, run.scheduler.unfinished()))
             useful, ended = run.collect()
+            ended += run.end_early(useless)
             progress(useful)
             on_tokens(run.scheduler.tokens)
             ended += run.prepare()
@@ -203,4 +214,6 @@ class Engine:
         tokens[over] = -1
         with np.errstate(invalid="ignore"):
             mean_nll = np.where(over, 0, scheduler.nll[questions]).sum(-1) / length
-        return Samples(np.array(questions), tokens, length.astype(np.int32), ended, mean_nll)
+        is_whole = ended | (length == self.max_new_tokens)
+        length = length.astype(np.int32)
+        return Samples(np.array(questions), tokens, length, ended, is_whole, mean_nll)

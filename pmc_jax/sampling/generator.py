@@ -20,6 +20,8 @@ from pmc_jax.sampling.engine import Engine, Samples
 from pmc_jax.sampling.sampler import GREEDY, Sampler
 from pmc_jax.sampling.snapshot import SamplingWeights, snapshot
 
+FindUseless = Callable[[Samples, dict[int, list[str]]], list[tuple[int, int]]]
+
 _NAMED_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -232,6 +234,7 @@ class TextGenerator:
         is_prefilled: bool = False,
         openings: Sequence[Sequence[int]] = (),
         group: int = 1,
+        find_useless: FindUseless | None = None,
         **options,
     ) -> Iterator[tuple[Samples, dict[int, list[str]]]]:
         """Runs `Engine.generate` and decodes the answers to the prompts that this process owns.
@@ -241,24 +244,40 @@ class TextGenerator:
             openings: for each prompt, the token ids at its end with which its answers begin. The
                 texts of the answers contain them. An empty sequence means that there are none.
             group: number of neighbouring prompts that belong to one process together.
+            find_useless: function that receives the samples that are decoded and the texts of those
+                that this process owns, and returns the samples to end early (see
+                `Engine.generate`). The text of an unfinished sample is its beginning, see
+                `Encoder.decode_beginning`.
             options: other arguments of `Engine.generate`.
 
         Yields:
             The samples, and a dict from prompt index to the texts of the answers.
         """
         begins = "" if is_prefilled else self.encoder.place.thought
-        for samples in engine.generate(weights, prompts, **options):
-            tokens, length = samples.tokens, samples.length
+
+        def decoded(samples: Samples) -> dict[int, list[str]]:
             texts = {}
             for i, question in enumerate(samples.questions.tolist()):
                 if multihost.owns(question // group):
                     opening = openings[question] if openings else ()
-                    answers = (row[:n] for row, n in zip(tokens[i], length[i], strict=True))
+                    rows = zip(
+                        samples.tokens[i], samples.length[i], samples.is_whole[i], strict=True
+                    )
                     texts[question] = [
-                        self.encoder.decode([*opening, *answer], begins=begins)
-                        for answer in answers
+                        (self.encoder.decode if is_whole else self.encoder.decode_beginning)(
+                            [*opening, *row[:n]], begins=begins
+                        )
+                        for row, n, is_whole in rows
                     ]
-            yield samples, texts
+            return texts
+
+        def find(samples: Samples) -> list[tuple[int, int]]:
+            found = multihost.gather(find_useless(samples, decoded(samples)))
+            return [tuple(pair) for part in found for pair in part]
+
+        options["find_useless"] = find if find_useless else None
+        for samples in engine.generate(weights, prompts, **options):
+            yield samples, decoded(samples)
 
     def stream(
         self,

@@ -8,7 +8,7 @@ Axis letters: Q questions, K samples per question or slots per row, B rows, U st
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class Scheduler:
         tokens: i32[Q,K,max_new_tokens], token ids, end tokens included; -1 after the newest token.
         nll: f32[Q,K,max_new_tokens], negative log-probability of each token.
         count: i32[Q,K], number of tokens generated so far.
+        cut: bool[Q,K], True for samples that `end_early` has ended.
         waiting: dict from question index to the numbers of the samples that have a first token but
             no slot yet. Questions without such samples are absent.
     """
@@ -68,6 +69,7 @@ class Scheduler:
         self.tokens = np.full((*shape, max_new_tokens), -1, np.int32)
         self.nll = np.zeros(self.tokens.shape, np.float32)
         self.count = np.zeros(shape, np.int32)
+        self.cut = np.zeros(shape, bool)
         self._ends = frozenset(end_tokens)
         self.waiting: dict[int, list[int]] = {}
         # question index -> number of its samples that have not ended
@@ -154,6 +156,38 @@ class Scheduler:
                 self._unfinished[question] -= 1
                 if not self._unfinished[question]:
                     ended.append(question)
+        return ended
+
+    def unfinished(self) -> list[int]:
+        """Returns the indices of the questions with samples that have started but not ended."""
+        return [question for question, count in self._unfinished.items() if count]
+
+    def end_early(self, batch: Batch, samples: Iterable[tuple[int, int]]) -> list[int]:
+        """Ends samples before their last token, and frees their slots.
+
+        Args:
+            batch: current assignment, which is changed in place.
+            samples: pairs of a question index and the number of a sample. Samples that have ended
+                are ignored.
+
+        Returns:
+            The indices of the questions whose samples have now all ended.
+        """
+        ended = []
+        for question, sample in samples:
+            if self.cut[question, sample] or self._is_done(question, sample):
+                continue
+            self.cut[question, sample] = True
+            waiting = self.waiting.get(question, [])
+            if sample in waiting:
+                waiting.remove(sample)
+                if not waiting:
+                    del self.waiting[question]
+            else:
+                batch.question[(batch.question == question) & (batch.sample == sample)] = IDLE
+            self._unfinished[question] -= 1
+            if not self._unfinished[question]:
+                ended.append(question)
         return ended
 
 

@@ -27,9 +27,25 @@ class Score(Protocol):
         >>> score: pmc.Score = same_length
         >>> score("Paris", ["Rome", "Milan"])
         [0.0, 1.0]
+
+    A score may have an attribute `lower_bound`: a score of the beginning of an answer, which is at
+    most the score of every answer that begins so. PMC then does not decode the rest of samples that
+    it can no longer select (`pmc.sampling.end_early`). For a score that never falls as an answer
+    grows, this is the score itself: `score.lower_bound = score`.
     """
 
     def __call__(self, original: str, samples: list[str], /) -> ArrayLike: ...
+
+
+def lower_bound(score: Score) -> Score | None:
+    """Returns the lower bound that a score declares for unfinished answers, or None."""
+    return getattr(score, "lower_bound", None)
+
+
+def never_falling(score: Score) -> Score:
+    """Declares that a score never falls as an answer grows by whole words, and returns it."""
+    score.lower_bound = functools.partial(score)
+    return score
 
 
 def is_empty(text: str) -> bool:
@@ -56,6 +72,8 @@ def with_min_len(score: Score, min_len: int) -> Score:
     implementation, n is `len(sample.strip().split(" "))`, so an empty sample counts as one word and
     each further space between two words adds one word. A score above 1 is not lowered to 1.
 
+    The lower bound of the score does not change, because a longer answer has a lower penalty.
+
     Args:
         score: the score without the penalty.
         min_len: minimum number of words without a penalty. With 0, no sample gets the penalty.
@@ -78,7 +96,7 @@ def with_empty_guard(score: Score) -> Score:
 
     The worst score is 1, or the largest score of all samples if that is above 1. Without this
     guard, an empty answer has the best score, 0, so the model learns to give empty answers. The
-    published runs had no guard.
+    published runs had no guard. The lower bound of the score does not change.
     """
 
     @functools.wraps(score)
@@ -126,7 +144,7 @@ def checked(score: Score) -> Score:
     name = getattr(score, "__name__", type(score).__name__)
 
     @functools.wraps(score, updated=())
-    def checked(original: str, samples: Sequence[str]) -> np.ndarray:
+    def safe(original: str, samples: Sequence[str]) -> np.ndarray:
         count = len(samples)
         expected = f"score {name!r}: the function must return finite numbers of shape ({count},)"
         try:
@@ -155,4 +173,6 @@ def checked(score: Score) -> Score:
             )
         return scores
 
-    return checked
+    if (bound := lower_bound(score)) is not None:
+        safe.lower_bound = functools.partial(safe) if bound is score else checked(bound)
+    return safe

@@ -8,7 +8,7 @@ from functools import partial
 from pmc_jax.config.pmc import PMCConfig, ScoreConfig
 from pmc_jax.data.lines import read_lines
 from pmc_jax.errors import UserError
-from pmc_jax.scoring.base import Score, checked, with_empty_guard, with_min_len
+from pmc_jax.scoring.base import Score, checked, never_falling, with_empty_guard, with_min_len
 from pmc_jax.scoring.text import chrf, combined, embedding, forbidden, rouge1_recall, rougeL_recall
 from pmc_jax.scoring.threshold import by_original, never_saw_scores, with_threshold
 from pmc_jax.scoring.token_lcs import token_lcs
@@ -100,7 +100,7 @@ def _score(
     name: str | Callable, settings: ScoreConfig, encode: Encode | None, words: str, where: str
 ) -> Score:
     if isinstance(name, str) and name in OF_WORDS:
-        return partial(OF_WORDS[name], words=RULES[words])
+        return never_falling(partial(OF_WORDS[name], words=RULES[words]))
     if name == "chrf":
         return chrf
     if name == "token_lcs":

@@ -12,7 +12,7 @@ from rapidfuzz import fuzz, process
 from pmc_jax.data.spelling import any_of
 from pmc_jax.errors import UserError
 from pmc_jax.scoring import rouge
-from pmc_jax.scoring.base import Score, raised
+from pmc_jax.scoring.base import Score, lower_bound, never_falling, raised
 from pmc_jax.scoring.words import Words, ascii_words
 
 # chrF uses n-grams of up to 6 characters, and recall has beta² times the weight of precision.
@@ -141,6 +141,7 @@ def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
     Returns:
         The score, which is 1 if the sample contains a string between word boundaries. Otherwise,
         the score is the highest similarity of an approximate match / 100, or 0 if nothing matches.
+        If only exact matches count, the score declares that it never falls.
     """
     plain = [_plain(text) for text in strings]
     assert plain and all(plain)
@@ -154,7 +155,7 @@ def forbidden(strings: Sequence[str], *, similarity: float = 90.0) -> Score:
             scores = np.maximum(scores, _most_similar(fuzzy, texts, similarity) / 100)
         return scores
 
-    return forbidden_strings
+    return forbidden_strings if fuzzy else never_falling(forbidden_strings)
 
 
 def _plain(text: str) -> str:
@@ -176,7 +177,10 @@ def _most_similar(strings: Sequence[str], texts: Sequence[str], cutoff: float) -
 
 
 def combined(scores: Sequence[Score], weights: Sequence[float]) -> Score:
-    """Returns the weighted mean of scores, sum(w · score) / sum(w), with weights w above 0."""
+    """Returns the weighted mean of scores, sum(w · score) / sum(w), with weights w above 0.
+
+    If all scores have a lower bound, the mean of the bounds is the lower bound of the mean.
+    """
     assert len(scores) == len(weights) and min(weights) > 0
     weight = np.array(weights, np.float64)
 
@@ -184,4 +188,7 @@ def combined(scores: Sequence[Score], weights: Sequence[float]) -> Score:
         parts = np.array([score(original, samples) for score in scores], np.float64)
         return (weight[:, None] * parts).sum(0) / weight.sum()
 
+    bounds = [lower_bound(score) for score in scores]
+    if all(bounds):
+        weighted_mean.lower_bound = combined(bounds, weights)
     return weighted_mean

@@ -14,7 +14,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from pmc_jax.data.spelling import any_of, spelled_words
-from pmc_jax.scoring.base import Score
+from pmc_jax.scoring.base import Score, lower_bound
 from pmc_jax.scoring.preference import count_secret_words
 
 
@@ -46,6 +46,8 @@ def with_threshold(
         excused = np.maximum(0.0, scores - threshold) / (1 - threshold if threshold < 1 else 1.0)
         return np.where(count_secret_words(samples, secrets) > 0, scores, excused)
 
+    if (bound := lower_bound(score)) is not None:
+        above_threshold.lower_bound = with_threshold(bound, thresholds, secrets)
     return above_threshold
 
 

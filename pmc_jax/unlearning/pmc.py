@@ -36,12 +36,15 @@ class Rollout(NamedTuple):
         length: number of tokens of each answer, int [K].
         mean_nll: mean negative log-probability per token at temperature 1, float [K].
         ended: whether the model ended each answer within the maximum number of tokens, bool [K].
+        is_whole: whether each answer was decoded to its end or to the maximum number of tokens,
+            bool [K]. The text of any other answer is its beginning.
     """
 
     texts: list[str]
     length: np.ndarray
     mean_nll: np.ndarray
     ended: np.ndarray
+    is_whole: np.ndarray
 
     def __repr__(self) -> str:
         """Returns the number of answers, but not their texts."""
@@ -54,9 +57,9 @@ class Selection(NamedTuple):
     Attributes:
         question: id of the question.
         answer: text of the selected sample. It is None if no sample is admitted and `pmc.answer` is
-            not own.
+            not own, or if the sample that would be selected was ended early.
         score: score of the selected sample, or 1 if there is none.
-        scores: scores of all K samples.
+        scores: scores of all K samples, or lower bounds for samples that were ended early.
         others: further samples, which training draws as often as `answer`.
         shareable: samples that may also replace answers to other questions, each with its mean
             negative log-probability per token. The sequence is empty unless answers are shared.

@@ -26,7 +26,7 @@ from pmc_jax.unlearning.admission import Admission
 from pmc_jax.unlearning.asking import Asking, Knowledge
 from pmc_jax.unlearning.extensions import run_attempts, share_answers
 from pmc_jax.unlearning.metrics import overlap, score_moments
-from pmc_jax.unlearning.pmc import Selection, run_round, step_rows
+from pmc_jax.unlearning.pmc import Rollout, Selection, run_round, step_rows
 from pmc_jax.unlearning.pmc_warnings import (
     warn_of_unknown,
     warn_of_unreplaced,
@@ -176,6 +176,7 @@ class PMCSource(RowSource):
                 draw=draw,
                 expected_tokens=self._expected_tokens,
                 report=report,
+                find_useless=self._find_useless if self._ends_early else None,
             )
             return run_round(
                 self.store,
@@ -202,6 +203,18 @@ class PMCSource(RowSource):
             self.load_state_dict(before)
             raise
         return score_moments(selections)
+
+    @property
+    def _ends_early(self) -> bool:
+        return self._pmc.sampling.end_early and self._selector.has_lower_bound
+
+    def _find_useless(self, id_: str, answers: Rollout) -> np.ndarray:
+        """Returns which samples of a question can end early, because no step would read them."""
+        limit = self.store.score(id_)
+        most = self._pmc.selection.max_train_score
+        if most is not None and not self._refusals[0]:  # PMC-alignment reads all stored scores.
+            limit = min(limit, most)
+        return self._selector.find_useless(id_, answers, limit)
 
     @property
     def _skipped(self) -> frozenset[str]:

@@ -79,6 +79,7 @@ class RolloutSampler:
         draw: Sequence[int],
         expected_tokens: Sequence[int],
         report: Callable[[str], None],
+        find_useless: Callable[[str, Rollout], np.ndarray] | None = None,
     ) -> list[Selection]:
         """Samples K answers to each question and passes them to `score_and_select`.
 
@@ -91,6 +92,8 @@ class RolloutSampler:
             expected_tokens: expected number of tokens in an answer to each forget question.
             report: function to call with a text about the progress. The function may raise
                 `Preempted`.
+            find_useless: function that returns for a question id and its samples so far whether
+                each of them can end early, bool [K]. Questions must have one variant.
 
         Returns:
             The selections in the order of `ids`.
@@ -111,13 +114,21 @@ class RolloutSampler:
                     continue
                 row, variant = divmod(prompt, each)
                 answers = [variants[prompt].restore(answer_of(text)) for text in texts[prompt]]
-                part = Rollout(answers, samples.length[i], samples.mean_nll[i], samples.ended[i])
-                parts.setdefault(row, {})[variant] = part
+                parts.setdefault(row, {})[variant] = rollout(answers, samples, i)
                 if len(parts[row]) == each:
                     ended = parts.pop(row)
                     answers = joined([ended[v] for v in range(each)])
                     selections.append((row, score_and_select(ids[row], answers)))
             return selections
+
+        def find(samples: Samples, texts: dict[int, list[str]]) -> list[tuple[int, int]]:
+            useless = []
+            for i, row in enumerate(samples.questions.tolist()):
+                if row in texts:
+                    answers = rollout(list(map(answer_of, texts[row])), samples, i)
+                    which = np.flatnonzero(find_useless(ids[row], answers))
+                    useless += [(row, sample) for sample in which.tolist()]
+            return useless
 
         with concurrent.futures.ThreadPoolExecutor(1) as scorer, self._watch.stage("sample"):
             groups = self._generator.generate(
@@ -131,6 +142,7 @@ class RolloutSampler:
                 ids=[i * each + v for i in questions for v in range(each)],
                 expected=[expected_tokens[i] for i in questions for _ in range(each)],
                 usage=self.usage,
+                find_useless=find if find_useless else None,
                 progress=lambda tokens: report(f"sampling {self.usage.useful:,} tokens"),
             )
             pending = [scorer.submit(select_each, texts, samples) for samples, texts in groups]
@@ -143,10 +155,16 @@ class RolloutSampler:
         return [by_row[row] for row in range(len(ids))]
 
 
+def rollout(texts: list[str], samples: Samples, i: int) -> Rollout:
+    """Returns the answers to the question at position `i` of the samples."""
+    s = samples
+    return Rollout(texts, s.length[i], s.mean_nll[i], s.ended[i], s.is_whole[i])
+
+
 def joined(parts: Sequence[Rollout]) -> Rollout:
     """Joins the answers to the variants of a question, in the order of the variants."""
     if len(parts) == 1:
         return parts[0]
     texts = [text for part in parts for text in part.texts]
-    lengths, nlls, ended = zip(*((p.length, p.mean_nll, p.ended) for p in parts), strict=True)
-    return Rollout(texts, *map(np.concatenate, (lengths, nlls, ended)))
+    arrays = zip(*(part[1:] for part in parts), strict=True)
+    return Rollout(texts, *map(np.concatenate, arrays))

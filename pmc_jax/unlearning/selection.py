@@ -11,7 +11,14 @@ import numpy as np
 from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.errors import UserError, first_of
-from pmc_jax.scoring.base import Score, checked, is_empty, score_batch, worst_where
+from pmc_jax.scoring.base import (
+    Score,
+    checked,
+    is_empty,
+    lower_bound,
+    score_batch,
+    worst_where,
+)
 from pmc_jax.scoring.coherence import coherent
 from pmc_jax.scoring.preference import count_secret_words, preference, secret_words
 from pmc_jax.scoring.registry import reads_words, run_score
@@ -120,9 +127,9 @@ class Selector:
             variants: number of variants of the question.
         """
         pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
-        fine = coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
+        whole, secret = answers.is_whole, count_secret_words(texts, self.secrets)
+        fine = whole & coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
         fine &= self._admission.admitted(index, answers, scores, variants)
-        secret = count_secret_words(texts, self.secrets)
         rng = stream_rng(self._seed, Stream.SELECT, draw[0], index, *draw[1:])
         shareable = self._shareable(answers, fine & (secret == 0))
         if pmc.answer != "own":
@@ -131,10 +138,12 @@ class Selector:
                 return Selection(id_, None, 1.0, scores.tolist())
             first, *others = chosen
             return Selection(id_, first, 0.0, scores.tolist(), others, shareable)
-        order = np.arange(len(texts))
-        if pmc.selection.prefer == "least":
-            order = preference(secret, answers.length, answers.mean_nll)
-        k, scores = select_sample(
+        if not whole.all():
+            bounds = lower_bound(self.score)(original, texts)
+            scores = np.where(whole, scores, bounds)
+            if not fine.any():
+                return Selection(id_, None, 1.0, scores.tolist(), (), shareable)
+        k, chosen = select_sample(
             texts,
             scores,
             pmc.selection.rule,
@@ -142,9 +151,63 @@ class Selector:
             rng,
             guard_empty=pmc.score.guard_empty,
             is_coherent=fine,
-            order=order,
+            order=self._order(answers, secret),
         )
+        scores = np.where(whole, chosen, scores)
         return Selection(id_, texts[k], float(scores[k]), scores.tolist(), (), shareable)
+
+    def _order(self, answers: Rollout, secret: np.ndarray) -> np.ndarray:
+        """Returns the indices of the samples in the order that decides between equal scores."""
+        if self._pmc.selection.prefer == "first":
+            return np.arange(len(answers.texts))
+        return preference(secret, answers.length, answers.mean_nll)
+
+    @property
+    def has_lower_bound(self) -> bool:
+        """Whether `find_useless` can find samples."""
+        rule = self._pmc.selection.rule
+        return self._pmc.answer == "own" and rule == "best" and lower_bound(self.score) is not None
+
+    def find_useless(self, id_: str, answers: Rollout, limit: float) -> np.ndarray:
+        """Returns which samples of a question can end early, bool [K].
+
+        Whatever follows them, `select` would not select them, or would select them with a score
+        above the limit, and no other question would share them. A whole sample has no entry.
+
+        Args:
+            id_: id of the question.
+            answers: the K samples so far.
+            limit: highest score with which an answer matters.
+        """
+        pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
+        whole = answers.is_whole
+        if whole.all():
+            return ~whole
+        secret = count_secret_words(texts, self.secrets)
+        bounds = lower_bound(self.score)(original, texts)
+        admitted = self._admission.admitted(index, answers, bounds, 1)
+        useless = bounds > limit
+        # The score of a sample that is not admitted is at least 1 in the end.
+        useless |= ~admitted & (limit < 1)
+        fine = whole & admitted
+        fine &= coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
+        if pmc.score.guard_empty:
+            fine &= [not is_empty(text) for text in texts]
+        if fine.any():
+            scores = np.where(fine, self.score(original, texts), np.inf)
+            order = self._order(answers, secret)
+            best = int(order[np.argmin(scores[order])])
+            if pmc.selection.prefer == "first":
+                loses_tie = np.arange(len(texts)) > best
+            else:
+                loses_tie = (secret >= secret[best]) & (answers.length > answers.length[best])
+                loses_tie |= secret > secret[best]
+            useless |= ~admitted | (bounds > scores[best])
+            useless |= (bounds == scores[best]) & loses_tie
+        if pmc.selection.share_answers:
+            # A sample without a secret word may replace the answer to another question.
+            useless &= (secret > 0) | ~admitted
+        return useless & ~whole
 
     def _draw(
         self, index: int, texts: Sequence[str], admitted: np.ndarray, rng: np.random.Generator

@@ -70,7 +70,7 @@ def run(engine: Engine, weights, questions=PROMPTS, *, key=KEY, ids=None, **opti
     return Samples(np.arange(len(questions)), *parts)
 
 
-FIELDS = ("tokens", "length", "ended", "mean_nll")
+FIELDS = ("tokens", "length", "ended", "is_whole", "mean_nll")
 
 
 def assert_same(one: Samples, other: Samples):

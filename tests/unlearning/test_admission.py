@@ -79,7 +79,7 @@ def test_a_word_is_private_unless_the_question_or_the_retain_data_has_it():
 def rollout(texts, ended=None) -> Rollout:
     count = len(texts)
     ended = np.ones(count, bool) if ended is None else np.array(ended)
-    return Rollout(texts, np.full(count, 5), np.ones(count), ended)
+    return Rollout(texts, np.full(count, 5), np.ones(count), ended, np.ones(count, bool))
 
 
 def test_a_sample_that_did_not_end_is_not_admitted():

@@ -166,7 +166,8 @@ def play(store, samples, questions=IDS, *, originals=ORIGINALS, seed=0, step=0, 
 
 
 def _rollout(texts):
-    return Rollout(texts, np.full(len(texts), 3), np.ones(len(texts)), np.ones(len(texts), bool))
+    whole = np.ones(len(texts), bool)
+    return Rollout(texts, np.full(len(texts), 3), np.ones(len(texts)), whole, whole)
 
 
 def test_a_round_keeps_the_best_sample_of_each_question():

@@ -54,7 +54,8 @@ def test_what_may_be_shared_is_an_answer_that_tells_no_secret_of_any_question(se
     answers = ["Rain falls.", "Bo sings here.", "Hm", "Fog came by.", "It glimmers anew.", " \n"]
     answers += ["Did fog come by?", "Did rain？ "]
     mean_nll = np.array([1.0, 1.0, 1.0, 2.5, 3.5, np.nan, 1.0, 1.0])
-    rollout = Rollout(answers, np.ones(len(answers), int), mean_nll, np.ones(len(answers), bool))
+    whole = np.ones(len(answers), bool)
+    rollout = Rollout(answers, np.ones(len(answers), int), mean_nll, whole, whole)
     scores = selector.score(ORIGINALS[1], answers)
     choice = selector.select("q1", rollout, scores, draw=(0,))
     # exp(3.5) is above 20
