@@ -194,8 +194,8 @@ class Encoder:
         starts = range(len(with_lead) - len(text) + 1)
         return with_lead[: next(i for i in starts if with_lead[i : i + len(text)] == text)]
 
-    def decode(self, tokens: Sequence[int], *, begins: str = "") -> str:
-        """Returns the text of a sampled answer.
+    def decode(self, tokens: Sequence[int], *, begins: str = "", is_whole: bool = True) -> str:
+        """Returns the text of a sampled answer, or the beginning of an unfinished answer.
 
         Special tokens, the answer tag, and leading and trailing white space are removed. Thoughts
         of the model are kept, and `thoughts.answer_of` removes them.
@@ -203,6 +203,9 @@ class Encoder:
         Args:
             tokens: token ids of the answer.
             begins: mark with which the prompt has begun a thought, such as "<think>", or "".
+            is_whole: whether no further tokens follow. Otherwise, the text has only the words that
+                further tokens do not change. It lacks the last word, and two more if the tokenizer
+                cleans up spaces, which joins "do n't" to "don't".
 
         Raises:
             UserError: the tokenizer cannot decode the tokens.
@@ -215,21 +218,12 @@ class Encoder:
                 part.append(token)
         text = (text + self._decoded(part)).strip()
         if not self.is_chat:
-            text = text.removeprefix(self.settings.answer_tag.strip()).strip()
-        return text
-
-    def decode_beginning(self, tokens: Sequence[int], *, begins: str = "") -> str:
-        """Returns the words of an unfinished answer that further tokens do not change.
-
-        The last word is left out. It is followed by two more where the tokenizer cleans up spaces,
-        which joins "do n't" to "don't".
-
-        Args:
-            tokens, begins: see `decode`.
-        """
-        text = self.decode(tokens, begins=begins)
-        if not self.is_chat and self.settings.answer_tag.strip().startswith(text):
-            return ""
+            tag = self.settings.answer_tag.strip()
+            if not is_whole and tag.startswith(text):
+                return ""
+            text = text.removeprefix(tag).strip()
+        if is_whole:
+            return text
         last = 3 if getattr(self.tokenizer, "clean_up_tokenization_spaces", False) else 1
         words = text.rsplit(None, last)
         return words[0] if len(words) > last else ""

@@ -247,7 +247,7 @@ class TextGenerator:
             find_useless: function that receives the samples that are decoded and the texts of those
                 that this process owns, and returns the samples to end early (see
                 `Engine.generate`). The text of an unfinished sample is its beginning, see
-                `Encoder.decode_beginning`.
+                `Encoder.decode`.
             options: other arguments of `Engine.generate`.
 
         Yields:
@@ -260,14 +260,11 @@ class TextGenerator:
             for i, question in enumerate(samples.questions.tolist()):
                 if multihost.owns(question // group):
                     opening = openings[question] if openings else ()
-                    rows = zip(
-                        samples.tokens[i], samples.length[i], samples.is_whole[i], strict=True
-                    )
+                    rows = zip(samples.tokens[i], samples.length[i], strict=True)
+                    answers = [[*opening, *row[:n]] for row, n in rows]
                     texts[question] = [
-                        (self.encoder.decode if is_whole else self.encoder.decode_beginning)(
-                            [*opening, *row[:n]], begins=begins
-                        )
-                        for row, n, is_whole in rows
+                        self.encoder.decode(answer, begins=begins, is_whole=is_whole)
+                        for answer, is_whole in zip(answers, samples.is_whole[i], strict=True)
                     ]
             return texts
 

@@ -88,6 +88,19 @@ class TestTags:
     def test_decoding_strips_the_tag_and_only_the_tag(self, sampled, text):
         assert encoder().decode(np.array(ids(sampled), np.int32)) == text
 
+    @pytest.mark.parametrize(
+        ("sampled", "text"),
+        [("The poet wrote", "The poet"), ("The", ""), ("Answer:", ""), ("Answer: The poet", "The")],
+    )
+    def test_a_beginning_lacks_the_last_word(self, sampled, text):
+        assert encoder().decode(ids(sampled), is_whole=False) == text
+
+    def test_a_beginning_lacks_the_words_that_a_clean_up_may_join(self):
+        enc = encoder()
+        enc.tokenizer.clean_up_tokenization_spaces = True
+        assert enc.decode(ids("The poet wrote it no"), is_whole=False) == "The poet"
+        assert enc.decode(ids("The poet wrote"), is_whole=False) == ""
+
     def test_answers_come_back(self):
         enc = encoder()
         assert enc.decode(enc.answer("The poet wrote it")) == "The poet wrote it"

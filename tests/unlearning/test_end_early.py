@@ -81,7 +81,8 @@ def test_samples_end_early_only_with_a_bound_that_decides(settings, expected):
 
 @pytest.mark.quick
 def test_the_bound_of_a_beginning_is_never_above_the_score_of_the_answer():
-    words = "Ada lives in a small town near Porto and plays the slate banjo at home".split()
+    text = "Ada lives in a small town near Porto and plays the slate banjo at home"
+    words = text.split()
     original = "Ada lives in Porto, at home she plays the slate banjo."
     for settings in (
         {},
