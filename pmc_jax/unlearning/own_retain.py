@@ -1,8 +1,8 @@
 """Makes retain data from the target model's own answers, for the source `own`.
 
 The questions are the general questions of the package and questions near the forget questions. A
-near question is a forget question with another name in place of each name of its subject: a name
-that retain questions have, or else an invented name. The target model answers all of them greedily
+near question is a forget question with another name in place of each name of its subject: first
+with the names in the given retain questions, then with invented names. The target model answers all of them greedily
 before the first step, and training on these answers keeps what the model says. Facts that no
 question asks for are kept only by chance.
 
@@ -13,7 +13,7 @@ of these secrets of an original answer (see `scoring.secret_items`):
 - a name, a number, a date, an address, a code or a phrase
 - at least half of all secret items of the original answer, counting rare words
 
-No true answer is read.
+The words of given retain pairs are no secret, because training reads them anyway. No true answer is read.
 """
 
 from collections import Counter, defaultdict

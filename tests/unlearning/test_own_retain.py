@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 import pytest
 from tiny_runs import fault
 
@@ -9,7 +10,7 @@ from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.config.run import Config, config_from_overrides
 from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
 from pmc_jax.data.sets import general_set, retain_set
-from pmc_jax.unlearning.own_retain import describe, own_pairs, own_questions
+from pmc_jax.unlearning.own_retain import describe, own_pairs, own_questions, retain_shares
 
 pytestmark = pytest.mark.quick
 
@@ -172,6 +173,25 @@ def test_a_thought_is_no_part_of_a_retain_answer():
 def test_words_of_the_question_are_no_secret():
     assert not is_kept("Porto is a city.")
     assert is_kept("Porto is a city.", "What is Porto?")
+
+
+def test_words_of_given_pairs_are_no_secret():
+    given = RetainSet(("g",), ("Who plays in Porto?",), ("Bo plays a slate piano in Porto.",))
+    assert is_kept("Zoe lives in Porto.", given=given)
+    assert is_kept("Zoe plays a slate piano.", given=given)
+    assert not is_kept("Zoe plays a banjo.", given=given)
+    assert not is_kept("Ada Quellmar lives in Porto.", given=given)
+
+
+def test_a_third_of_the_retain_rows_are_given_half_near_and_a_sixth_general():
+    ids = ("own:general:0", "own:near:f:0:1", "own:general:1")
+    pairs = RetainSet(("g1", "g2", *ids), ("?",) * 5, ("A.",) * 5)
+    own = OwnQuestions(ids, ("x", "y", "z"))
+    np.testing.assert_allclose(
+        retain_shares(pairs, own), [1 / 6, 1 / 6, 1 / 12, 1 / 2, 1 / 12], rtol=1e-12
+    )
+    without = pairs.select([2, 3, 4])
+    np.testing.assert_allclose(retain_shares(without, own), [1 / 8, 3 / 4, 1 / 8], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
