@@ -14,8 +14,8 @@ from collections.abc import Sequence
 _LEAST_STEPS, _LEAST_STEPS_OWN = 72, 40
 _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 _RANK = 16
-_LAMBDA, _LAMBDA_MANY = 15.0, 4.0  # the second with retain rows and more than `_FEW` questions
-_FEW = 16
+_FEW = 16  # most questions that count as few
+_LAMBDA_FEW, _LAMBDA_MANY, _LAMBDA_OWN = 8.0, 2.0, 15.0
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
@@ -93,7 +93,7 @@ def first_settings(s: Situation) -> list[Choice]:
         ("pmc.schedule.retain_rows", 3, "retain rows for each forget row"),
         (
             "pmc.schedule.lambda_retain",
-            _LAMBDA_MANY if s.has_retain_rows and s.questions > _FEW else _LAMBDA,
+            _lambda(s),
             "weight of the retain rows: lower forgets more, higher keeps more",
         ),
         ("train.batch_size", rows, f"forget rows a step, for {s.questions} questions"),
@@ -124,6 +124,12 @@ def epochs_of(s: Situation) -> int:
     steps = _LEAST_STEPS if s.has_retain_rows else _LEAST_STEPS_OWN
     epochs = _LEAST_EPOCHS if s.has_retain_rows else _LEAST_EPOCHS_OWN
     return max(epochs, -(-steps * step_rows(s.questions) // s.questions))
+
+
+def _lambda(s: Situation) -> float:
+    if not s.has_retain_rows:
+        return _LAMBDA_OWN
+    return _LAMBDA_FEW if s.questions <= _FEW else _LAMBDA_MANY
 
 
 def answer_room(tokens: int) -> int:

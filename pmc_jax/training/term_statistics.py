@@ -58,8 +58,13 @@ def objective_loss(
 def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, Term]:
     config, layout, objective = static.config, static.layout, static.objective
     hidden = answer_states(model, batch, static)
-    head = model.output_embedding, model.get("head_bias")
-    each = token_cross_entropy(hidden, *head, batch.targets, layout, config.logit_softcap)
+    if objective.reads_distributions:
+        shown = jax.lax.stop_gradient(answer_states(reference, batch, static))
+        soft = _soft_cross_entropy(model, hidden, reference, shown, batch.targets, static)
+        each, crossed, entropy, adjusted = soft
+    else:
+        head = model.output_embedding, model.get("head_bias")
+        each = token_cross_entropy(hidden, *head, batch.targets, layout, config.logit_softcap)
     means = jnp.einsum("tra,ra->t", weights, each)
     names = objective.method.terms
     terms = {name: Term(mean=means[t]) for t, name in enumerate(names)}
@@ -75,9 +80,6 @@ def _scored(model, reference, batch, weights, static: StepConfig) -> dict[str, T
         for t, name in enumerate(names[: shape[0]]):
             terms[name] = Term(terms[name].mean, sums[t], lengths[t], batch.reference[t])
     if objective.reads_distributions:
-        shown = jax.lax.stop_gradient(answer_states(reference, batch, static))
-        soft = _soft_cross_entropy(model, hidden, reference, shown, batch.targets, static)
-        crossed, entropy, adjusted = soft
         for t, name in enumerate(names):
             divergence = jnp.sum(weights[t] * (crossed - entropy))
             to_adjusted = jnp.sum(weights[t] * adjusted)
@@ -136,8 +138,8 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
         targets: the answer tokens, i32[R,A].
 
     Returns:
-        The cross-entropy -sum q log p, the entropy -sum q log q, and the cross-entropy
-        -sum s log p. Here, p and q are the distributions of the model and of the reference, z_ref
+        The cross-entropy of the targets, the cross-entropy -sum q log p, the entropy
+        -sum q log q, and the cross-entropy -sum s log p. Here, p and q are the distributions of the model and of the reference, z_ref
         are the logits of the reference, and s = softmax(z_ref - beta onehot(target)).
     """
     config, layout = static.config, static.layout
@@ -151,7 +153,7 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
         is_target = targets[..., None] == jnp.arange(scores.shape[-1])
         lowered = jax.nn.softmax(scores - static.objective.beta * is_target)
         q = jnp.exp(log_q)
-        products = (q * log_p, q * log_q, lowered * log_p)
+        products = (is_target * log_p, q * log_p, q * log_q, lowered * log_p)
         return tuple(-jnp.sum(x, -1) for x in products)
 
     return map_positions(chunk, _POSITIONS_A_CHUNK, hidden, shown, targets)

@@ -206,7 +206,7 @@ class PMCSource(RowSource):
 
     @property
     def _ends_early(self) -> bool:
-        return self._pmc.sampling.end_early and self._selector.has_lower_bound
+        return self._pmc.sampling.end_early and self._selector.can_end_early
 
     def _find_useless(self, id_: str, answers: Rollout) -> np.ndarray:
         """Returns which samples of a question can end early, because no step would read them."""

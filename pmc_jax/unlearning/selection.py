@@ -141,7 +141,7 @@ class Selector:
         if not whole.all():
             bounds = lower_bound(self.score)(original, texts)
             scores = np.where(whole, scores, bounds)
-            if not fine.any():
+            if not self._not_empty(texts, fine).any():
                 return Selection(id_, None, 1.0, scores.tolist(), (), shareable)
         k, chosen = select_sample(
             texts,
@@ -162,9 +162,15 @@ class Selector:
             return np.arange(len(answers.texts))
         return preference(secret, answers.length, answers.mean_nll)
 
+    def _not_empty(self, texts: Sequence[str], which: np.ndarray) -> np.ndarray:
+        """Removes empty samples from a mask bool [K] if they may not be selected."""
+        if not self._pmc.score.guard_empty:
+            return which
+        return which & [not is_empty(text) for text in texts]
+
     @property
-    def has_lower_bound(self) -> bool:
-        """Whether `find_useless` can find samples."""
+    def can_end_early(self) -> bool:
+        """Whether samples can end early, which takes a lower bound of the score that decides."""
         rule = self._pmc.selection.rule
         return self._pmc.answer == "own" and rule == "best" and lower_bound(self.score) is not None
 
@@ -191,8 +197,7 @@ class Selector:
         useless |= ~admitted & (limit < 1)
         fine = whole & admitted
         fine &= coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
-        if pmc.score.guard_empty:
-            fine &= [not is_empty(text) for text in texts]
+        fine = self._not_empty(texts, fine)
         if fine.any():
             scores = np.where(fine, self.score(original, texts), np.inf)
             order = self._order(answers, secret)

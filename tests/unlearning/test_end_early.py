@@ -76,7 +76,7 @@ def selector(**settings) -> Selector:
     ],
 )
 def test_samples_end_early_only_with_a_bound_that_decides(settings, expected):
-    assert selector(**settings).has_lower_bound == expected
+    assert selector(**settings).can_end_early == expected
 
 
 @pytest.mark.quick
