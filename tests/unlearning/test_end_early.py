@@ -43,7 +43,13 @@ def stored(folder: Path, limit: float) -> list[tuple]:
     return [(row["id"], row["stored"], row["score"]) for row in rows if row["score"] <= limit]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if i in (1, 3) else ())
+        for i, case in enumerate(CASES)
+    ],
+)
 def test_weights_and_stored_answers_are_the_same(case, tmp_path):
     settings, limit = CASES[case], CASES[case].get("max_train_score", 1.0)
     early = unlearn(tmp_path / "early", settings)
