@@ -139,8 +139,9 @@ def _soft_cross_entropy(model, hidden, reference, shown, targets, static: StepCo
 
     Returns:
         The cross-entropy of the targets, the cross-entropy -sum q log p, the entropy
-        -sum q log q, and the cross-entropy -sum s log p. Here, p and q are the distributions of the model and of the reference, z_ref
-        are the logits of the reference, and s = softmax(z_ref - beta onehot(target)).
+        -sum q log q, and the cross-entropy -sum s log p. Here, p and q are the distributions of the
+        model and of the reference, z_ref are the logits of the reference, and
+        s = softmax(z_ref - beta onehot(target)).
     """
     config, layout = static.config, static.layout
 

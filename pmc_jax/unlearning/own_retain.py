@@ -2,9 +2,9 @@
 
 The questions are the general questions of the package and questions near the forget questions. A
 near question is a forget question with another name in place of each name of its subject: first
-with the names in the given retain questions, then with invented names. The target model answers all of them greedily
-before the first step, and training on these answers keeps what the model says. Facts that no
-question asks for are kept only by chance.
+with the names in the given retain questions, then with invented names. The target model answers all
+of them greedily before the first step, and training on these answers keeps what the model says.
+Facts that no question asks for are kept only by chance.
 
 The model may answer a question about an invented name with a fact about a real one. An answer is
 left out if its question or the answer names a subject of the forget questions, or if it gives one
@@ -13,7 +13,8 @@ of these secrets of an original answer (see `scoring.secret_items`):
 - a name, a number, a date, an address, a code or a phrase
 - at least half of all secret items of the original answer, counting rare words
 
-The words of given retain pairs are no secret, because training reads them anyway. No true answer is read.
+The words of given retain pairs are no secret, because training reads them anyway. No true answer
+is read.
 """
 
 from collections import Counter, defaultdict
