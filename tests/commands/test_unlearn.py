@@ -41,7 +41,7 @@ def test_results_have_the_keys_that_readers_rely_on(name, request):
     assert seconds["total"] == pytest.approx(sum(seconds[s] for s in STAGES))
     assert min(seconds[s] for s in ("sample", "train", "evaluate", "other")) > 0
     assert (seconds["finetune"] > 0) == (name == "taught")
-    assert set(found["tokens"]) == {"sampled", "sample_slots", "trained"}
+    assert set(found["tokens"]) == {"sampled", "sample_slots", "ended_early", "trained"}
     assert 0 < found["tokens"]["sampled"] <= found["tokens"]["sample_slots"]
     assert len(found["rounds"]) == tiny.STEPS
     for number, one in enumerate(found["rounds"], 1):
