@@ -58,7 +58,8 @@ class Selection(NamedTuple):
         question: id of the question.
         answer: text of the selected sample. It is None if no sample is admitted and `pmc.answer` is
             not own, or if the sample that would be selected was ended early.
-        score: score of the selected sample, or 1 if there is none.
+        score: score of the selected sample. If there is none, it is 1, or the lowest bound of the
+            samples that were ended early.
         scores: scores of all K samples, or lower bounds for samples that were ended early.
         others: further samples, which training draws as often as `answer`.
         shareable: samples that may also replace answers to other questions, each with its mean

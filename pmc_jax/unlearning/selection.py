@@ -142,7 +142,7 @@ class Selector:
             bounds = lower_bound(self.score)(original, texts)
             scores = np.where(whole, scores, bounds)
             if not self._not_empty(texts, fine).any():
-                return Selection(id_, None, 1.0, scores.tolist(), (), shareable)
+                return Selection(id_, None, float(scores.min()), scores.tolist(), (), shareable)
         k, chosen = select_sample(
             texts,
             scores,
