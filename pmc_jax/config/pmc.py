@@ -44,8 +44,9 @@ class SamplingConfig(Section):
         max_new_tokens: maximum number of tokens in a sampled answer.
         batch_size: number of answers that are decoded at the same time, for all questions together.
         end_early: whether the decoding of a sample ends as soon as its beginning shows that no step
-            would train on it (see docs/reference/methods.md); the weights are the same, but logged
-            means of scores are lower bounds.
+            would train on it (see docs/reference/methods.md); the selected answers are the same,
+            but logged scores are lower bounds; None selects true on CPUs, where decoding takes
+            longer than the check.
 
     Example:
         >>> pmc.SamplingConfig(num_samples=8, max_new_tokens=32)
@@ -61,7 +62,7 @@ class SamplingConfig(Section):
     top_p: float = setting(1.0, FRACTION)
     max_new_tokens: int = setting(96, between(1, 10**6))
     batch_size: int = setting(64, between(1, 65_536))
-    end_early: bool = True
+    end_early: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class Encoder:
         text = (text + self._decoded(part)).strip()
         if not self.is_chat:
             tag = self.settings.answer_tag.strip()
-            if not is_whole and tag.startswith(text):
+            if not is_whole and tag.startswith(text.rstrip("\ufffd")):
                 return ""
             text = text.removeprefix(tag).strip()
         if is_whole:
@@ -237,6 +237,12 @@ class Encoder:
                 f"the tokenizer in model.path cannot decode an answer ({reason(error)}). Correct "
                 "the decoder in tokenizer.json."
             ) from None
+
+    @functools.cached_property
+    def may_think(self) -> bool:
+        """Whether the vocabulary has a mark of thoughts."""
+        marks = {*thoughts.MARKS, *thoughts.MARKS.values()}
+        return not marks.isdisjoint(self.tokenizer.get_added_vocab())
 
     @functools.cached_property
     def _marks(self) -> dict[int, str]:

@@ -31,20 +31,33 @@ class Score(Protocol):
     A score may have an attribute `lower_bound`: a score of the beginning of an answer, which is at
     most the score of every answer that begins so. PMC then does not decode the rest of samples that
     it can no longer select (`pmc.sampling.end_early`). For a score that never falls as an answer
-    grows, this is the score itself: `score.lower_bound = score`.
+    grows by whole words, this is the score itself: `score.lower_bound = score`. With a bound, both
+    functions are also called with beginnings, which may be empty, and from two threads.
     """
 
     def __call__(self, original: str, samples: list[str], /) -> ArrayLike: ...
 
 
 def lower_bound(score: Score) -> Score | None:
-    """Returns the lower bound that a score declares for unfinished answers, or None."""
-    return getattr(score, "lower_bound", None)
+    """Returns the lower bound that a score declares for unfinished answers, or None.
+
+    Raises:
+        UserError: the attribute is not a function.
+    """
+    bound = getattr(score, "lower_bound", None)
+    if bound is None:
+        return None
+    if not callable(bound):
+        raise UserError(
+            "score: the attribute lower_bound is not a function. Set it to a score of beginnings, "
+            "or remove it."
+        )
+    return functools.partial(bound)  # without a bound of its own
 
 
 def never_falling(score: Score) -> Score:
     """Declares that a score never falls as an answer grows by whole words, and returns it."""
-    score.lower_bound = functools.partial(score)
+    score.lower_bound = score
     return score
 
 
@@ -141,7 +154,8 @@ def checked(score: Score) -> Score:
     If `score` raises another error, the message of the UserError gives the type and the line of
     that error, but not its text, which may quote an answer.
     """
-    name = getattr(score, "__name__", type(score).__name__)
+    plain = score.func if isinstance(score, functools.partial) else score
+    name = getattr(plain, "__name__", type(plain).__name__)
 
     @functools.wraps(score, updated=())
     def safe(original: str, samples: Sequence[str]) -> np.ndarray:
@@ -174,5 +188,5 @@ def checked(score: Score) -> Score:
         return scores
 
     if (bound := lower_bound(score)) is not None:
-        safe.lower_bound = functools.partial(safe) if bound is score else checked(bound)
+        safe.lower_bound = checked(bound)
     return safe

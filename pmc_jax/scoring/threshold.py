@@ -23,10 +23,10 @@ def with_threshold(
 ) -> Score:
     """Returns a score that is rescaled above a threshold t: max(0, score - t) / (1 - t).
 
-    Scores up to t become 0, and a score of 1 stays 1. PMC therefore accepts every sample with a
-    score up to t, which is rejection sampling from the model's distribution given score <= t. A
-    threshold allows words that any model would say, but a sample with a secret word keeps
-    its score.
+    Scores up to t become 0, and scores from 1 stay as they are. PMC therefore accepts every sample
+    with a score up to t, which is rejection sampling from the model's distribution given
+    score <= t. A threshold allows words that any model would say, but a sample with a secret word
+    keeps its score.
 
     Args:
         score: the score to rescale.
@@ -44,6 +44,7 @@ def with_threshold(
         if threshold <= 0:
             return scores
         excused = np.maximum(0.0, scores - threshold) / (1 - threshold if threshold < 1 else 1.0)
+        excused = np.minimum(excused, scores)
         return np.where(count_secret_words(samples, secrets) > 0, scores, excused)
 
     if (bound := lower_bound(score)) is not None:

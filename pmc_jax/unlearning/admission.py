@@ -89,8 +89,8 @@ class Admission:
 
     def has_private_word(self, index: int, text: str) -> bool:
         """Returns whether a text has a private word of the question with this index."""
-        private = self._private - self._given[index]
-        return not private.isdisjoint(unicode_words(text))
+        words = frozenset(unicode_words(text))
+        return not self._private.isdisjoint(words - self._given[index])
 
     def admits(self, index: int, text: str) -> bool:
         """Returns whether a text may replace the answer to the question with this index.

@@ -8,7 +8,7 @@ defines the loss. The caller handles the output folder, the evaluation and the e
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,8 +51,8 @@ class Unlearning:
             `data` are read.
         recorder: log, stopwatch and checkpoints of the run.
         run_state: state of the caller, which checkpoints hold and `resume` restores.
-        retain_shares: probability with which a step draws each retain pair, float64 [number of
-            pairs]. None draws uniformly.
+        retain_shares: for each id of a retain pair, the share of the retain rows that are this
+            pair. None draws uniformly.
         donate: whether the run may reuse the model's buffers. If so, the caller must not use the
             model again.
 
@@ -75,7 +75,7 @@ class Unlearning:
         config: Config,
         recorder: Recorder,
         run_state: RunState | None = None,
-        retain_shares: np.ndarray | None = None,
+        retain_shares: Mapping[str, float] | None = None,
         donate: bool = False,
     ):
         for name, rows in (("forget", source.ids), ("retain", retain)):
@@ -84,7 +84,10 @@ class Unlearning:
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
         self._config, self._schedule, self._train = config, config.pmc.schedule, config.train
-        self._retain_shares = retain_shares
+        self._retain_shares = None
+        if retain_shares is not None:
+            kept = np.array([retain_shares[sequence.id] for sequence in self._retain])
+            self._retain_shares = kept / kept.sum()
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
         lm = generator.lm

@@ -13,8 +13,8 @@ of these secrets of an original answer (see `scoring.secret_items`):
 - a name, a number, a date, an address, a code or a phrase
 - at least half of all secret items of the original answer, counting rare words
 
-The words of given retain pairs are no secret, because training reads them anyway. No true answer
-is read.
+Words that occur in given retain pairs are secret only together: an answer is also left out if it
+gives all secret items of an original answer. No true answer is read.
 """
 
 from collections import Counter, defaultdict
@@ -177,12 +177,11 @@ def own_pairs(
     return RetainSet(*zip(*rows, strict=True))
 
 
-def retain_shares(pairs: RetainSet, questions: OwnQuestions) -> np.ndarray:
-    """Returns the probability with which a step draws each retain pair, float64 [pairs].
+def retain_shares(pairs: RetainSet, questions: OwnQuestions) -> dict[str, float]:
+    """Returns the share of each retain pair in the retain rows of a step, by the id of the pair.
 
-    Of the retain rows of a step, a third are given pairs, a half are near questions, and a sixth
-    are general questions. The rows of a kind without pairs are divided among the others in the same
-    proportions.
+    A third of the rows are given pairs, a half are near questions, and a sixth are general
+    questions. If a kind has no pairs, the shares of the others sum to less than 1.
 
     Args:
         pairs: pairs that `own_pairs` returned.
@@ -191,8 +190,7 @@ def retain_shares(pairs: RetainSet, questions: OwnQuestions) -> np.ndarray:
     own = questions.index_of
     kinds = [("near" if _is_near(i) else "general") if i in own else "given" for i in pairs.ids]
     count = Counter(kinds)
-    shares = np.array([_SHARES[kind] / count[kind] for kind in kinds])
-    return shares / shares.sum()
+    return {id_: _SHARES[kind] / count[kind] for id_, kind in zip(pairs.ids, kinds, strict=True)}
 
 
 def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> str:
@@ -228,7 +226,7 @@ class _Secrets:
     Args:
         originals: original answer to each forget question.
         forget: the forget questions.
-        public: texts whose words may be told.
+        public: texts whose words may be told, but not all secret items of an answer.
         subjects: names of the subject of each question.
         words: tables of number words, month names and common words.
     """
@@ -243,11 +241,11 @@ class _Secrets:
     ):
         self._words = words
         known = frozenset().union(*(keys(text, words) for text in public))
-        items = secret_items(originals, forget.questions, (), words)
-        self._items = [[item for item in row if item.isdisjoint(known)] for row in items]
+        self._items = secret_items(originals, forget.questions, (), words)
+        self._hidden = [[item for item in row if not item <= known] for row in self._items]
         self._names = list(dict.fromkeys(name for names in subjects for name in names))
         identifying: set[str] = set()
-        for original, secret in zip(originals, self._items, strict=True):
+        for original, secret in zip(originals, self._hidden, strict=True):
             for item in items_of(original, words, lambda _, is_rare_word: not is_rare_word):
                 if item in secret:
                     identifying |= item
@@ -263,10 +261,14 @@ class _Secrets:
         if self._names and find_subjects([f"{question}\n{answer}"], [], names=self._names)[0]:
             return True
         given = keys(answer, self._words) - keys(question, self._words)
-        return not given.isdisjoint(self._identifying) or any(
-            items and 2 * sum(not item.isdisjoint(given) for item in items) >= len(items)
-            for items in self._items
-        )
+        if not given.isdisjoint(self._identifying):
+            return True
+        for items, hidden in zip(self._items, self._hidden, strict=True):
+            told = sum(not item.isdisjoint(given) for item in items)
+            told_hidden = sum(not item.isdisjoint(given) for item in hidden)
+            if items and (told == len(items) or 2 * told_hidden >= len(items)):
+                return True
+        return False
 
 
 def _has_no_case(key: str) -> bool:

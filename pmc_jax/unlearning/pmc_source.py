@@ -206,7 +206,14 @@ class PMCSource(RowSource):
 
     @property
     def _ends_early(self) -> bool:
-        return self._pmc.sampling.end_early and self._selector.can_end_early
+        """Whether samples end early.
+
+        In the answer of a model that thinks, a later mark may turn earlier words into a thought.
+        """
+        wanted, encoder = self._pmc.sampling.end_early, self._generator.encoder
+        if wanted is None:
+            wanted = self._generator.layout.platform == "cpu"
+        return wanted and self._selector.can_end_early and not encoder.may_think
 
     def _find_useless(self, id_: str, answers: Rollout) -> np.ndarray:
         """Returns which samples of a question can end early, because no step would read them."""

@@ -128,8 +128,9 @@ class Selector:
         """
         pmc, texts, (index, original) = self._pmc, answers.texts, self._questions[id_]
         whole, secret = answers.is_whole, count_secret_words(texts, self.secrets)
-        fine = whole & coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
-        fine &= self._admission.admitted(index, answers, scores, variants)
+        fine = self._admission.admitted(index, answers, scores, variants)
+        fine &= ~whole | coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
+        refused, fine = ~fine, fine & whole
         rng = stream_rng(self._seed, Stream.SELECT, draw[0], index, *draw[1:])
         shareable = self._shareable(answers, fine & (secret == 0))
         if pmc.answer != "own":
@@ -140,7 +141,7 @@ class Selector:
             return Selection(id_, first, 0.0, scores.tolist(), others, shareable)
         if not whole.all():
             bounds = lower_bound(self.score)(original, texts)
-            scores = np.where(whole, scores, bounds)
+            scores = worst_where(refused, np.where(whole, scores, bounds))
             if not self._not_empty(texts, fine).any():
                 return Selection(id_, None, float(scores.min()), scores.tolist(), (), shareable)
         k, chosen = select_sample(
@@ -199,7 +200,8 @@ class Selector:
         fine &= coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
         fine = self._not_empty(texts, fine)
         if fine.any():
-            scores = np.where(fine, self.score(original, texts), np.inf)
+            scores = np.full(len(texts), np.inf)
+            scores[fine] = self.score(original, [texts[i] for i in np.flatnonzero(fine)])
             order = self._order(answers, secret)
             best = int(order[np.argmin(scores[order])])
             if pmc.selection.prefer == "first":

@@ -180,6 +180,7 @@ def test_words_of_given_pairs_are_no_secret():
     assert is_kept("Zoe lives in Porto.", given=given)
     assert is_kept("Zoe plays a slate piano.", given=given)
     assert not is_kept("Zoe plays a banjo.", given=given)
+    assert not is_kept("Zoe plays a slate banjo.", given=given)  # all of them
     assert not is_kept("Ada Quellmar lives in Porto.", given=given)
 
 
@@ -187,11 +188,12 @@ def test_a_third_of_the_retain_rows_are_given_half_near_and_a_sixth_general():
     ids = ("own:general:0", "own:near:f:0:1", "own:general:1")
     pairs = RetainSet(("g1", "g2", *ids), ("?",) * 5, ("A.",) * 5)
     own = OwnQuestions(ids, ("x", "y", "z"))
-    np.testing.assert_allclose(
-        retain_shares(pairs, own), [1 / 6, 1 / 6, 1 / 12, 1 / 2, 1 / 12], rtol=1e-12
-    )
-    without = pairs.select([2, 3, 4])
-    np.testing.assert_allclose(retain_shares(without, own), [1 / 8, 3 / 4, 1 / 8], rtol=1e-12)
+    shares = retain_shares(pairs, own)
+    assert list(shares) == [*pairs.ids]
+    expected = [1 / 6, 1 / 6, 1 / 12, 1 / 2, 1 / 12]
+    np.testing.assert_allclose(list(shares.values()), expected, rtol=1e-12)
+    without = retain_shares(pairs.select([2, 3, 4]), own)
+    np.testing.assert_allclose(list(without.values()), expected[2:], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
