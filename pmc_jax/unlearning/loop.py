@@ -84,10 +84,6 @@ class Unlearning:
         self.generator, self.source, self.recorder = generator, source, recorder
         self.run_state = run_state or RunState()
         self._config, self._schedule, self._train = config, config.pmc.schedule, config.train
-        self._retain_shares = None
-        if retain_shares is not None:
-            kept = np.array([retain_shares[sequence.id] for sequence in self._retain])
-            self._retain_shares = kept / kept.sum()
         self.stopped: str | None = None
         self.rounds: list[dict[str, Any]] = []
         lm = generator.lm
@@ -101,6 +97,10 @@ class Unlearning:
         self._retain = generator.sequences(
             retain.questions, retain.answers, config.data, ids=retain.ids
         )
+        self._retain_shares = None
+        if retain_shares is not None:
+            kept = np.array([retain_shares[sequence.id] for sequence in self._retain])
+            self._retain_shares = kept / kept.sum()
         self._rows_per_step = self._train.step_rows
         self.total_steps = total_steps(len(source.ids), self._rows_per_step, self._schedule.epochs)
         self._packer = self._fit_packer()

@@ -86,6 +86,15 @@ def test_own_answers_beside_given_pairs(unbroken, monkeypatch):
     assert tiny.results("beside")["heldout"]["rows"] == 8
 
 
+def test_long_given_pairs_may_be_dropped(unbroken, monkeypatch):
+    monkeypatch.chdir(unbroken.folder)
+    long = {"question": "what is", "answer": " ".join(_WORDS[25:] * 8)}
+    tiny.write_rows(Path("long.jsonl"), [long, *_rows()[1]])
+    options = ["data.retain=long.jsonl", "data.retain_more=[own]", "data.max_length=64"]
+    options += ["data.long_rows=drop", "pmc.schedule.epochs=1", "output.dir=long"]
+    tiny.succeed("unlearn", *_SETTINGS, *options)
+
+
 def test_the_loss_of_own_answers_may_be_their_cross_entropy(unbroken, monkeypatch):
     monkeypatch.chdir(unbroken.folder)
     options = ["method.retain_loss=cross_entropy", "output.dir=answers"]
