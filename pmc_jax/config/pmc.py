@@ -138,7 +138,8 @@ class SelectionConfig(Section):
             None trains on every question that has a replacement answer.
         private_words: whether a sample may contain private words; a private word of a question
             occurs in another forget question, in an original answer or in what the model says about
-            the subject, but neither in the question nor in the retain data, and is not common.
+            the subject, but neither in the question nor in the retain data, and is not common;
+            false also excludes samples with a secret item of the original answer.
         share_answers: whether one answer may replace the answers to all questions for which its
             score is low enough, so that the model learns few sentences; shared answers need a
             larger `schedule.lambda_retain` (see docs/reference/methods.md).

@@ -1,6 +1,6 @@
 """Decides which samples may replace the original answer to a question, for each `pmc.answer`.
 
-    own       The sample has no private word.
+    own       The sample has no private word and no secret item of the original answer.
     abstain   The sample has ended and says only that the model does not know. Its other words are
               common, in the question or in retain questions. It has no private word, no secret item
               of the original answer and no fact that the question does not state.
@@ -11,10 +11,11 @@
 
 A private word of a question occurs in another forget question, in an original answer or in what the
 model says about the subject, but neither in the question nor in the retain data, and is not a
-common word. With `pmc.selection.private_words`, no word is private. A rare item is a number, a name
-or another word that only one answer of the data has.
+common word. With `pmc.selection.private_words`, no word is private, and `own` admits every sample.
+A rare item is a number, a name or another word that only one answer of the data has.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -26,11 +27,13 @@ from pmc_jax.data.spelling import any_of
 from pmc_jax.scoring.abstention import Abstentions
 from pmc_jax.scoring.base import is_empty
 from pmc_jax.scoring.invention import foreign_words, invents
-from pmc_jax.scoring.secret_items import gives, secret_items
+from pmc_jax.scoring.secret_items import secret_items
 from pmc_jax.scoring.secret_readings import keys
 from pmc_jax.scoring.secret_vocabulary import Vocabulary
 from pmc_jax.scoring.words import unicode_words
 from pmc_jax.unlearning.pmc import Rollout
+
+_REMEMBERED = 4096  # texts whose keys are remembered, because shared answers are tried often
 
 
 class Admission:
@@ -73,11 +76,15 @@ class Admission:
             # ASCII letters are not private words, because "Ada's" has the word "s".
             self._private = frozenset(w for w in words_of if len(w) > 1 or not w.isascii())
         self._given = [frozenset(unicode_words(question)) for question in forget.questions]
-        if pmc.answer == "own":
+        self._keys = functools.lru_cache(_REMEMBERED)(lambda text: keys(text, words))
+        self._admits_all = pmc.answer == "own" and pmc.selection.private_words
+        if self._admits_all:
             return
         self._items = secret_items(
             originals, forget.questions, retain.answers, words, others=originals
         )
+        if pmc.answer == "own":
+            return
         self._asked = [keys(question, words) for question in forget.questions]
         if pmc.answer == "abstain":
             self._kept = frozenset().union(*(keys(q, words) for q in retain.questions))
@@ -97,12 +104,14 @@ class Admission:
 
         The function applies only the rules that need nothing but the text.
         """
+        if self._admits_all:
+            return True
         if self.has_private_word(index, text):
+            return False
+        if not all(item.isdisjoint(self._keys(text)) for item in self._items[index]):
             return False
         if self._answer == "own":
             return True
-        if gives(text, self._items[index], self._words):
-            return False
         asked = self._asked[index]
         if self._answer == "unseen":
             return not is_empty(text) and self._rare.isdisjoint(keys(text, self._words) - asked)

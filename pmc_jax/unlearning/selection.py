@@ -192,11 +192,11 @@ class Selector:
             return ~whole
         secret = count_secret_words(texts, self.secrets)
         bounds = lower_bound(self.score)(original, texts)
-        admitted = self._admission.admitted(index, answers, bounds, 1)
+        private = np.array([self._admission.has_private_word(index, text) for text in texts], bool)
         useless = bounds > limit
         # The score of a sample that is not admitted is at least 1 in the end.
-        useless |= ~admitted & (limit < 1)
-        fine = whole & admitted
+        useless |= private & (limit < 1)
+        fine = whole & self._admission.admitted(index, answers, bounds, 1)
         fine &= coherent(original, texts, pmc.selection, mean_nll=answers.mean_nll)
         fine = self._not_empty(texts, fine)
         if fine.any():
@@ -209,11 +209,11 @@ class Selector:
             else:
                 loses_tie = (secret >= secret[best]) & (answers.length > answers.length[best])
                 loses_tie |= secret > secret[best]
-            useless |= ~admitted | (bounds > scores[best])
+            useless |= private | (bounds > scores[best])
             useless |= (bounds == scores[best]) & loses_tie
         if pmc.selection.share_answers:
             # A sample without a secret word may replace the answer to another question.
-            useless &= (secret > 0) | ~admitted
+            useless &= (secret > 0) | private
         return useless & ~whole
 
     def _draw(

@@ -91,7 +91,7 @@ def test_long_given_pairs_may_be_dropped(unbroken, monkeypatch):
     long = {"question": "what is", "answer": " ".join(_WORDS[25:] * 8)}
     tiny.write_rows(Path("long.jsonl"), [long, *_rows()[1]])
     options = ["data.retain=long.jsonl", "data.retain_more=[own]", "data.max_length=64"]
-    options += ["data.long_rows=drop", "pmc.schedule.epochs=1", "output.dir=long"]
+    options += ["data.long_rows=drop", "pmc.schedule.epochs=1", "output.dir=dropped"]
     tiny.succeed("unlearn", *_SETTINGS, *options)
 
 
