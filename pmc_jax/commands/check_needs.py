@@ -18,7 +18,8 @@ from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning.run_memory import TrainingBytes
 from pmc_jax.planning.run_time import Counts, Timings, run_time, sampled_questions, total
 from pmc_jax.report.narrative import duration
-from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.sampling.sampler import pmc_sampler
 from pmc_jax.training.losses import Objective
 from pmc_jax.training.order import total_steps
 

@@ -23,8 +23,8 @@ from pmc_jax.evaluation.context import EvalContext
 from pmc_jax.models.attention import check_kernel
 from pmc_jax.models.load import check_model
 from pmc_jax.planning.run_memory import TrainingBytes
-from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
-from pmc_jax.sampling.sampler import GREEDY
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.sampling.sampler import GREEDY, pmc_sampler
 from pmc_jax.scoring.registry import base_score
 from pmc_jax.scoring.secret_vocabulary import vocabulary
 from pmc_jax.training.losses import METHODS

@@ -124,8 +124,7 @@ def _questions(options: argparse.Namespace, config: Config) -> tuple[Sequence[st
 
 def _drawing(options: argparse.Namespace, config: Config) -> tuple["Sampler", dict[str, int]]:
     """Returns the sampler, and the numbers of samples, of tokens and of answers in a batch."""
-    from pmc_jax.sampling.generator import pmc_sampler
-    from pmc_jax.sampling.sampler import GREEDY, Sampler
+    from pmc_jax.sampling.sampler import GREEDY, Sampler, pmc_sampler
 
     levels, sizes, number = config.evaluate.levels, config.evaluate, 1
     sampler = GREEDY

@@ -15,8 +15,7 @@ from pmc_jax.distributed.mesh import round_up
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.buckets import largest_batch_shape
 from pmc_jax.sampling.engine import Engine
-from pmc_jax.sampling.generator import pmc_sampler
-from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.sampling.sampler import Sampler, pmc_sampler
 from pmc_jax.training.losses import Objective
 from pmc_jax.training.order import total_steps
 from pmc_jax.training.packing import Packer

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.config.data import DataConfig
-from pmc_jax.config.run import ModelConfig, PMCConfig
+from pmc_jax.config.run import ModelConfig
 from pmc_jax.data.encode import Encoder, TokenSequence, make_encoder, shared_prefix
 from pmc_jax.data.pairs import encode_pairs
 from pmc_jax.distributed import multihost, preemption
@@ -33,18 +33,6 @@ def compute_dtype(name: str) -> jnp.dtype:
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
-
-
-def pmc_sampler(pmc: PMCConfig) -> Sampler:
-    """Returns the sampler that the settings of PMC describe for `pmc.answer=own`."""
-    return Sampler(
-        pmc.sampling.temperature,
-        pmc.sampling.top_k,
-        pmc.sampling.top_p,
-        pmc.sampling.temperature_decay_tokens if pmc.sampling.temperature else 0,
-        pmc.sampling.final_temperature,
-        return_logprobs=pmc.selection.max_perplexity is not None,
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.errors import UserError
 
 # The two-level CDF uses the largest of these block sizes (in tokens) for which each of eight
@@ -81,6 +82,18 @@ class Sampler:
 
 
 GREEDY = Sampler(temperature=0.0)
+
+
+def pmc_sampler(pmc: PMCConfig) -> Sampler:
+    """Returns the sampler that the settings of PMC describe for `pmc.answer=own`."""
+    return Sampler(
+        pmc.sampling.temperature,
+        pmc.sampling.top_k,
+        pmc.sampling.top_p,
+        pmc.sampling.temperature_decay_tokens if pmc.sampling.temperature else 0,
+        pmc.sampling.final_temperature,
+        return_logprobs=pmc.selection.max_perplexity is not None,
+    )
 
 
 def sample_tokens(

@@ -13,8 +13,8 @@ from pmc_jax.data.subjects import find_subjects, invented_names, replace_names
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.errors import UserError, first_of
 from pmc_jax.models.decoder import Decoder
-from pmc_jax.sampling.generator import TextGenerator, pmc_sampler
-from pmc_jax.sampling.sampler import GREEDY, Sampler
+from pmc_jax.sampling.generator import TextGenerator
+from pmc_jax.sampling.sampler import GREEDY, Sampler, pmc_sampler
 from pmc_jax.sampling.snapshot import SamplingWeights
 from pmc_jax.scoring.abstention import Abstentions, abstentions
 from pmc_jax.scoring.secret_vocabulary import vocabulary
