@@ -15,7 +15,7 @@ _LEAST_STEPS, _LEAST_STEPS_OWN = 72, 40
 _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 _RANK = 16
 _FEW = 16  # most questions that count as few
-_LAMBDA_FEW, _LAMBDA_MANY, _LAMBDA_OWN = 8.0, 3.0, 15.0
+_LAMBDA_FEW, _LAMBDA_MANY, _LAMBDA_OWN = 8.0, 3.0, 10.0
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
