@@ -34,7 +34,7 @@ def moved(
     lm = pmc.load(options.model, mesh=make_mesh(**sizes, devices=jax.devices()[:count]))
     generator = TextGenerator.of(lm, ModelConfig(compute_dtype=options.dtype))
     batch, _ = training_step(generator, pairs)
-    trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), 10, generator.dtype)
+    trainer = Trainer(lm.model, lm.config, lm.layout, pmc.TrainConfig(), generator.dtype)
     weights, batch_shape = generator.snapshot(lm.model), (options.questions, options.samples)
     arguments, static = decode_arguments(generator, weights, batch_shape, 64)
     programs = {

@@ -65,14 +65,13 @@ def main() -> None:
             lm.config,
             lm.layout,
             settings,
-            options.repeats + 1,
             generator.dtype,
             donate=True,
         )
 
         def once() -> float:
             begin = time.perf_counter()
-            trainer.step(batch)
+            trainer.step(batch, settings.learning_rate)
             jax.block_until_ready(trainer.state)
             return real / (time.perf_counter() - begin)
 

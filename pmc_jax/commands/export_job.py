@@ -144,7 +144,7 @@ def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int
     generator = TextGenerator.of(lm, config.model)
     # No step is taken, so the export needs no GPU for the attention kernel of the run.
     train = dataclasses.replace(config.train, attention="xla")
-    trainer = Trainer(lm.model, lm.config, lm.layout, train, 1, generator.dtype, donate=True)
+    trainer = Trainer(lm.model, lm.config, lm.layout, train, generator.dtype, donate=True)
     state, _ = checkpoints.read(step, trainer.abstract_state())
     trainer.load_state_dict(state)
     return generator.trained(trainer.release())

@@ -5,6 +5,7 @@ written, and the weights that are trained here are thrown away.
 """
 
 import dataclasses
+import functools
 import itertools
 import statistics
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pmc_jax.planning.run_time import AnswerTime, Timings
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.finetune import AnswerBatches
 from pmc_jax.training.order import Step, total_steps
+from pmc_jax.training.step_config import learning_rate
 from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning.loop import Unlearning
 from pmc_jax.unlearning.pmc_source import PMCSource
@@ -115,9 +117,12 @@ def _time_finetuning(
     if not steps:
         return (), generator
     how = dict(donate=True, seed=config.seed)
-    trainer = Trainer(lm.model, lm.config, lm.layout, settings, steps, generator.dtype, **how)
-    made = ((lambda i=i: trainer.step(batches.of(i)[0])) for i in range(steps))
-    seconds = timed(made, watch)
+    trainer = Trainer(lm.model, lm.config, lm.layout, settings, generator.dtype, **how)
+
+    def take(i: int) -> None:
+        trainer.step(batches.of(i)[0], learning_rate(settings, steps, i))
+
+    seconds = timed((functools.partial(take, i) for i in range(steps)), watch)
     return tuple(seconds), dataclasses.replace(generator, lm=generator.trained(trainer.release()))
 
 
@@ -186,8 +191,11 @@ def _time_training(run: Unlearning, typical: list[str], watch: Stopwatch) -> tup
     if isinstance(run.source, PMCSource):
         for id_, answer in zip(run.source.ids, itertools.cycle(typical), strict=False):
             run.source.store.offer(id_, answer, 0.0)
-    steps = run.remaining_steps()
-    return tuple(timed((lambda s=s: run.trainer.step(run.batch(s)[0]) for s in steps), watch))
+
+    def take(step: Step) -> None:
+        run.trainer.step(run.batch(step)[0], run.early_stop.learning_rate(step.index))
+
+    return tuple(timed((functools.partial(take, step) for step in run.remaining_steps()), watch))
 
 
 def _cut(encoder: Encoder, answer: str, room: int) -> str:

@@ -274,14 +274,19 @@ class AugmentationConfig(Section):
 
 @dataclass(frozen=True)
 class StopConfig(Section):
-    """The conditions for early stopping, which are checked at the end of each epoch.
+    """The conditions for early stopping, which are checked after each epoch, at the end of a round.
 
     Fields:
         enabled: whether the run ends early once every question has a replacement answer with score
-            0 and neither `max_score` nor `max_retain_increase` is exceeded.
-        max_score: maximum mean score of the greedy answers to the forget questions.
+            0, no answer to a forget question tells the secret of the original answer, and
+            `max_retain_increase` is not exceeded; the answers are the greedy answer, the greedy
+            answer that begins with `evaluate.leakage.prefill_text`, and `num_samples` samples.
+        num_samples: number of answers sampled for each forget question at temperature 1; 0 samples
+            none.
         max_retain_increase: maximum difference between the loss on a sample of retain rows and its
             value before unlearning, in mean cross-entropy per token.
+        decay: length of the end of the run, as a share of the steps until the conditions hold, in
+            which the learning rate decays linearly to 0; 0 ends the run at once.
 
     Example:
         >>> pmc.StopConfig(enabled=True)
@@ -289,8 +294,9 @@ class StopConfig(Section):
     """
 
     enabled: bool = False
-    max_score: float = setting(0.05, at_least(0))
+    num_samples: int = setting(8, between(0, 10_000))
     max_retain_increase: float = setting(0.1, at_least(0))
+    decay: float = setting(0.2, between(0, 1))
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Model:
 
         Every device supports this kernel.
         """
-        static = StepConfig.of(settings, 1000, self.config, self.train, self.dtype)
+        static = StepConfig.of(settings, self.config, self.train, self.dtype)
         return dataclasses.replace(static, kernel="xla")
 
     def state(self, settings: TrainConfig) -> tuple[Any, Decoder | None]:
@@ -90,7 +90,8 @@ def lower_train(model: Model, settings: TrainConfig, shape: TrainShape) -> jax.s
     state, base = model.state(settings)
     static = dataclasses.replace(model.step_config(settings), objective=shape.objective)
     reference = None if shape.objective is None else model.before
-    return train_step.lower(state, batch, base, reference, static=static)
+    rate = array((), jnp.float32)
+    return train_step.lower(state, batch, rate, base, reference, static=static)
 
 
 def lower_weight_sync(model: Model, settings: TrainConfig) -> jax.stages.Lowered:

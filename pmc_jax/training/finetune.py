@@ -167,7 +167,7 @@ def train_on_answers(
     lm = generator.lm
     batches = AnswerBatches(sequences, settings, seed, lm.layout.row_multiple)
     trainer = Trainer(
-        lm.model, lm.config, lm.layout, settings, steps, generator.dtype, donate=donate, seed=seed
+        lm.model, lm.config, lm.layout, settings, generator.dtype, donate=donate, seed=seed
     )
     done, interval = 0, Interval()
     newest = checkpoints.restore_latest(trainer.abstract_state()) if checkpoints else None
@@ -183,7 +183,7 @@ def train_on_answers(
     with contextlib.nullcontext() if checkpoints is None else preemption.saving():
         while done < steps:
             batch, rows = batches.of(done)
-            metrics = trainer.step(batch)
+            metrics = trainer.step(batch, learning_rate(settings, steps, done))
             done += 1
             on_step(done, metrics, [row.id for row in rows])
             if checkpoints is not None and interval.is_over():

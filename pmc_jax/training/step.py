@@ -118,6 +118,7 @@ def batch_loss(
 def train_step(
     state: TrainState,
     batch: TrainBatch,
+    rate: jax.typing.ArrayLike,
     base: Decoder | None = None,
     reference: Decoder | None = None,
     *,
@@ -130,6 +131,7 @@ def train_step(
     Args:
         state: the state before the step, whose buffers are donated.
         batch: the packed rows of the step.
+        rate: the learning rate of the step, f32[].
         base: the frozen weights under the adapters in `state`, or None if all weights are trained.
         reference: the model before unlearning, if the objective needs it.
         static: static configuration of the step.
@@ -167,7 +169,7 @@ def train_step(
         zero = (jnp.zeros_like(batch.coefficients), jax.tree.map(jnp.zeros_like, state.model))
         (terms, grads), _ = jax.lax.scan(add, zero, micro)
     updates, optimizer_state = static.optimizer.update(grads, state.optimizer, state.model)
-    model = optax.apply_updates(state.model, updates)
+    model = jax.tree.map(lambda weight, update: weight + rate * update, state.model, updates)
     norm = optax.tree.norm(grads)
     good = jnp.isfinite(norm) & jnp.all(jnp.isfinite(terms))
     new = TrainState(model, optimizer_state, state.step + 1)

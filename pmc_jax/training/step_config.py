@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pmc_jax.config.train import LoRAConfig, TrainConfig
+from pmc_jax.config.train import AdamWConfig, LoRAConfig, TrainConfig
 from pmc_jax.distributed.mesh import Layout
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.decoder import Decoder
@@ -45,52 +45,45 @@ class StepConfig:
     @staticmethod
     def of(
         settings: TrainConfig,
-        total_steps: int,
         config: DecoderConfig,
         layout: Layout,
         dtype: jnp.dtype,
         objective: Objective | None = None,
     ) -> "StepConfig":
-        """Builds the configuration for a run of `total_steps` gradient steps."""
-        # Fields of subclasses, such as the data, are left out, so that they do not recompile the
-        # step.
-        names = (field.name for field in dataclasses.fields(TrainConfig))
-        plain = TrainConfig(**{name: getattr(settings, name) for name in names})
-        optimizer = make_optimizer(plain, total_steps)
+        """Builds the configuration from the settings of a run.
+
+        The learning rate, its schedule and the number of steps are no part of it, so that runs
+        which differ only in these share a program.
+        """
+        optimizer = make_optimizer(settings.adamw, settings.max_grad_norm)
         lora, kernel = settings.lora if settings.lora.rank else None, settings.attention
         return StepConfig(optimizer, config, layout, dtype, settings.remat, kernel, lora, objective)
 
 
 @functools.lru_cache
-def make_optimizer(settings: TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """Builds the AdamW optimizer for a run of `total_steps` gradient steps.
-
-    The learning rate rises linearly from 0 during warm-up. Then it decays linearly to 0, as in the
-    schedule of transformers, or stays constant.
-    """
-    warmup, peak = settings.warmup_steps, settings.learning_rate
-    last = 0.0 if settings.decay == "linear" else peak
-    decay = optax.linear_schedule(peak, last, max(1, total_steps - warmup))
-    rise = optax.linear_schedule(0.0, peak, max(1, warmup))
-    schedule = optax.join_schedules([rise, decay], [warmup])
+def make_optimizer(
+    settings: AdamWConfig, max_grad_norm: float | None = None
+) -> optax.GradientTransformation:
+    """Builds AdamW with a learning rate of 1. The step multiplies the updates by its rate."""
     adamw = optax.adamw(
-        schedule,
-        b1=settings.adamw.beta1,
-        b2=settings.adamw.beta2,
-        eps=settings.adamw.epsilon,
-        mu_dtype=jnp.dtype(settings.adamw.moment_dtype),
-        weight_decay=settings.adamw.weight_decay,
-        mask=_matrices if settings.adamw.decay_on == "matrices" else None,
+        1.0,
+        b1=settings.beta1,
+        b2=settings.beta2,
+        eps=settings.epsilon,
+        mu_dtype=jnp.dtype(settings.moment_dtype),
+        weight_decay=settings.weight_decay,
+        mask=_matrices if settings.decay_on == "matrices" else None,
     )
-    if settings.max_grad_norm is None:
+    if max_grad_norm is None:
         return adamw
-    return optax.chain(optax.clip_by_global_norm(settings.max_grad_norm), adamw)
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), adamw)
 
 
 def learning_rate(settings: TrainConfig, total_steps: int, step: int) -> float:
-    """Returns the learning rate of a step, counted from 0, in the schedule of `make_optimizer`.
+    """Returns the learning rate of a step, counted from 0, in a run of `total_steps` steps.
 
-    A step that was not applied, because its loss was not finite, delays the schedule by one step.
+    The rate rises linearly from 0 during warm-up. Then it decays linearly to 0, as in the schedule
+    of transformers, or stays constant.
     """
     warmup, peak = settings.warmup_steps, settings.learning_rate
     if step < warmup:

@@ -27,7 +27,6 @@ class Trainer:
         config: configuration of the decoder.
         layout: mesh and sharding rules for training.
         settings: settings with the optimizer, remat and adapters.
-        total_steps: number of gradient steps in the complete run, for the learning-rate decay.
         dtype: dtype of activations and products.
         donate: whether the trainer may reuse the buffers of `model`. If so, the caller must not use
             the model again.
@@ -45,7 +44,6 @@ class Trainer:
         config: DecoderConfig,
         layout: Layout,
         settings: TrainConfig,
-        total_steps: int,
         dtype: jnp.dtype,
         *,
         donate: bool = False,
@@ -64,7 +62,7 @@ class Trainer:
             self._reference = self._base
             if self._base is None:
                 self._reference = jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), model)
-        self._static = StepConfig.of(settings, total_steps, config, layout, dtype, objective)
+        self._static = StepConfig.of(settings, config, layout, dtype, objective)
         # Master weights are always float32.
         master = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=not donate), model)
         self.state: TrainState = init_state(master, static=self._static)
@@ -82,8 +80,8 @@ class Trainer:
         """Current adapters, or None if all weights are trained."""
         return None if self._base is None else self.state.model
 
-    def step(self, batch: TrainBatch) -> dict[str, Any]:
-        """Takes one gradient step on a host batch.
+    def step(self, batch: TrainBatch, rate: float) -> dict[str, Any]:
+        """Takes one gradient step on a host batch with a learning rate (see `learning_rate`).
 
         Returns:
             A dictionary with these entries.
@@ -95,7 +93,7 @@ class Trainer:
                     norm is not finite.
         """
         self.tokens += int((batch.segments > 0).sum())
-        self.state, metrics = train_step(*self._arguments(batch), static=self._static)
+        self.state, metrics = train_step(*self._arguments(batch, rate), static=self._static)
         return {
             "terms": np.asarray(metrics["terms"]).tolist(),
             "gradient_norm": float(metrics["gradient_norm"]),
@@ -104,11 +102,11 @@ class Trainer:
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
         """Lowers the program of a step for the shapes of a batch, and does not run it."""
-        return train_step.lower(*self._arguments(batch), static=self._static)
+        return train_step.lower(*self._arguments(batch, 0.0), static=self._static)
 
-    def _arguments(self, batch: TrainBatch) -> tuple[Any, ...]:
+    def _arguments(self, batch: TrainBatch, rate: float) -> tuple[Any, ...]:
         placed = TrainBatch.put(batch, self._static.layout)
-        return self.state, placed, self._base, self._reference
+        return self.state, placed, np.float32(rate), self._base, self._reference
 
     def release(self) -> Decoder:
         """Returns the weights with merged adapters and deletes the optimizer state.

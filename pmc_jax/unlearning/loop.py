@@ -30,10 +30,9 @@ from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.losses import Objective, coefficients
 from pmc_jax.training.order import Step, plan_steps, total_steps
 from pmc_jax.training.packing import Packer
-from pmc_jax.training.step_config import learning_rate
 from pmc_jax.training.trainer import Trainer
-from pmc_jax.unlearning.retain_loss import RetainLoss
 from pmc_jax.unlearning.source import RowSource
+from pmc_jax.unlearning.stopping import EarlyStop, RetainLoss
 
 _MANY_SEQUENCES = 1000  # A step on more sequences takes so long that the bar announces it.
 
@@ -105,6 +104,7 @@ class Unlearning:
         self.total_steps = total_steps(len(source.ids), self._rows_per_step, self._schedule.epochs)
         self._packer = self._fit_packer()
         self._retain_loss = None
+        self.early_stop = EarlyStop(config, len(source.ids), self.total_steps)
         if config.pmc.stop.enabled:
             # The trainer below may reuse the buffers of the weights that are read here.
             self._retain_loss = RetainLoss(generator, self._retain, config.seed)
@@ -113,7 +113,6 @@ class Unlearning:
             lm.config,
             lm.layout,
             self._train,
-            self.total_steps,
             generator.dtype,
             donate=donate,
             seed=config.seed,
@@ -173,6 +172,7 @@ class Unlearning:
         self.source.load_state_dict(host["source"])
         self._packer = self._fit_packer()
         self.rounds, self._round, self.stopped = host["rounds"], host["round"], host["stopped"]
+        self.early_stop.decay = host["decay"] and tuple(host["decay"])
         self.recorder.watch.add(host["seconds"])
         self.run_state.load_state_dict(host["run_state"])
 
@@ -186,6 +186,7 @@ class Unlearning:
             "rounds": self.rounds,
             "round": self._round,
             "stopped": self.stopped,
+            "decay": self.early_stop.decay,
             "total_steps": self.total_steps,
             "trained_tokens": self.trainer.tokens,
             "seconds": self.recorder.watch.seconds(),
@@ -276,7 +277,8 @@ class Unlearning:
         wanted = False
         for step in steps:
             self._take_step(step, bar)
-            self.stopped = self._stop_reason(step)
+            self.stopped = self._stop_reason()
+            bar.total = self.early_stop.steps
             if step is steps[-1] or self.stopped:
                 self._end_round()
                 wanted = after_round()
@@ -290,29 +292,30 @@ class Unlearning:
             if step is not steps[-1]:
                 preemption.check()
 
-    def _stop_reason(self, step: Step) -> str | None:
+    def _stop_reason(self) -> str | None:
         """Returns the reason why a run ends early after this step, or None if it does not."""
         if self.done == self.total_steps:
             return None
         limit = self._config.method.max_seconds
         if limit is not None and multihost.broadcast(self.spent) >= limit:
             return f"the limit method.max_seconds={limit:g} is reached"
-        ends_epoch = (step.index + 1) * self._rows_per_step // len(self.source.ids) > step.epoch
-        if self._retain_loss is None or not ends_epoch:
-            return None
-        with self.recorder.watch.stage("score"):
-            model = self.trainer.model
-            margin = self._config.pmc.stop.max_retain_increase
-            if self.source.is_done(model) and self._retain_loss.has_recovered(model, margin):
-                return "every question has a replacement answer and the retain loss has recovered"
+        if self.early_stop.update(self.done, self._is_complete):
+            return "all questions were forgotten and the retain loss had recovered"
         return None
+
+    def _is_complete(self) -> bool:
+        model, margin = self.trainer.model, self._config.pmc.stop.max_retain_increase
+        with self.recorder.watch.stage("sample"):
+            # The loss takes less time than the answers.
+            return self._retain_loss.has_recovered(model, margin) and self.source.is_done(model)
 
     def _take_step(self, step: Step, bar: tqdm) -> None:
         with self.recorder.watch.stage("train"):
             batch, sequences = self.batch(step)
             if len(sequences) > _MANY_SEQUENCES:
                 bar.set_postfix_str(f"training on {len(sequences):,} sequences")
-            metrics = self.trainer.step(batch)
+            rate = self.early_stop.learning_rate(step.index)
+            metrics = self.trainer.step(batch, rate)
         self.done = step.index + 1
         losses = dict(zip(self._method.terms, metrics["terms"], strict=True))
         is_first = not self._round["losses"]
@@ -323,7 +326,7 @@ class Unlearning:
             **self.source.scalars(),
             **{f"{name}_loss": loss for name, loss in losses.items()},
             gradient_norm=metrics["gradient_norm"],
-            learning_rate=learning_rate(self._train, self.total_steps, step.index),
+            learning_rate=rate,
         )
         bar.update()
         bar.set_postfix_str(", ".join(f"{name} {loss:.2f}" for name, loss in losses.items()))

@@ -37,6 +37,7 @@ from pmc_jax.unlearning.replacement_encoder import ReplacementEncoder
 from pmc_jax.unlearning.rollouts import RolloutSampler
 from pmc_jax.unlearning.selection import Selector
 from pmc_jax.unlearning.source import RowSource, TermRows
+from pmc_jax.unlearning.stopping import ForgetTest
 from pmc_jax.unlearning.store import ReplacementStore
 
 
@@ -75,7 +76,7 @@ class PMCSource(RowSource):
         score: str | Score | None = None,
     ):
         pmc = config.pmc
-        self.ids, self._pmc, self._seed = forget.ids, pmc, config.seed
+        self.ids, self._config, self._pmc, self._seed = forget.ids, config, pmc, config.seed
         self._generator, self._forget, self._retain = generator, forget, retain
         self._custom_score, self._watch, self._words = score, recorder.watch, config.data.words
         prompts = generator.prompts(forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids)
@@ -120,6 +121,7 @@ class PMCSource(RowSource):
         """Sets the original answers, and the score and the lengths that depend on them."""
         encoder = self._generator.encoder
         self.originals = dict(zip(self.ids, originals, strict=True))
+        self._forget_test: ForgetTest | None = None  # It is made when it is needed.
         self._set_selector()
         answers = multihost.map_sharded(lambda i: encoder.answer(originals[i]), len(originals))
         self._expected_tokens = [len(answer) for answer in answers]
@@ -318,22 +320,18 @@ class PMCSource(RowSource):
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
     def is_done(self, model: Decoder) -> bool:
-        """Returns whether all questions have answers of score 0 and greedy answers have collapsed.
+        """Returns whether all questions have answers of score 0 and none tells its secret.
 
-        The greedy answers have collapsed if their mean score is at most `pmc.stop.max_score`. With
-        `pmc.answer=abstain` or `unseen`, an answer has score 0 if it may replace the original
-        answer, and 1 otherwise. Skipped questions do not count.
+        Skipped questions do not count.
         """
         if self._unreplaced(self.ids):
             return False
-        weights, questions = self._generator.snapshot(model), self._forget.questions
-        answers = self._generator.greedy(weights, questions, **self._limits)
-        scores = [
-            self._selector.score_shared([id_], [answer_of(answers[question])])
-            for id_, question in zip(self.ids, questions, strict=True)
-            if id_ not in self._skipped
-        ]
-        return float(np.mean(scores)) <= self._pmc.stop.max_score
+        asked = [i for i, id_ in enumerate(self.ids) if id_ not in self._skipped]
+        if self._forget_test is None:
+            originals = list(self.originals.values())
+            how = (self._generator, self._forget, self._retain, originals, self._config)
+            self._forget_test = ForgetTest(*how)
+        return self._forget_test.passes(model, asked)
 
     def finish(self) -> None:
         """Warns of questions without an answer to train on, and of originals that have no word."""

@@ -93,9 +93,9 @@ class RowSource(Protocol):
         """
 
     def is_done(self, model: Decoder) -> bool:
-        """Returns whether unlearning is complete, so that the run can stop early.
+        """Returns whether all questions are forgotten, so that the run can stop early.
 
-        With `pmc.stop.enabled`, the loop calls this method at the end of each epoch but the last.
+        With `pmc.stop.enabled`, the loop calls this method after each epoch, at the end of a round.
         """
         return False
 

@@ -68,7 +68,7 @@ def abstract_model(on: Layout) -> Decoder:
 
 
 def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
-    static = StepConfig.of(TrainConfig(remat=remat), 10, CONFIG, on, FLOAT32)
+    static = StepConfig.of(TrainConfig(remat=remat), CONFIG, on, FLOAT32)
     _, state = compiled(init_state, abstract_model(on), static=static)
 
     def rows(*shape, dtype=jnp.int32):
@@ -85,7 +85,7 @@ def training(on: Layout, remat: str = "none") -> jax.stages.Compiled:
         coefficients=put(on, (2,), jnp.float32, None),
         prefix=put(on, (0,), jnp.int32, None),
     )
-    return compiled(train_step, state, batch, static=static)[0]
+    return compiled(train_step, state, batch, put(on, (), jnp.float32), static=static)[0]
 
 
 def weight_sync(sizes: tuple[int, ...]) -> tuple[dict, SamplingWeights]:

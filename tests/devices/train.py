@@ -11,7 +11,7 @@ from pmc_jax.config.run import TrainConfig
 from pmc_jax.distributed.mesh import TRAIN_RULES, layout
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.step import init_state, train_step
-from pmc_jax.training.step_config import StepConfig
+from pmc_jax.training.step_config import StepConfig, learning_rate
 
 STEPS = 20
 
@@ -25,13 +25,14 @@ def run(sizes: tuple[int, ...], **rules) -> tuple[dict, dict[str, np.ndarray]]:
     """What to print, and the weights after the last step; `rules` replace rows of the table."""
     on = layout(train_layout(sizes).mesh, TRAIN_RULES, rules)
     settings = TrainConfig(learning_rate=1e-4, warmup_steps=2, remat="none")
-    static = StepConfig.of(settings, STEPS, TINY, on, jnp.dtype("float32"))
+    static = StepConfig.of(settings, TINY, on, jnp.dtype("float32"))
     state = init_state(tiny_model(on), static=static)
     before, terms, norms, programs = sharded(state), [], [], train_step._cache_size()
     # Rows padded for eight devices on every mesh: the same batch, not only the same loss.
     batch = TrainBatch.put(two_terms(8, row_multiple=8, micro_batches=2), on)
-    for _ in range(STEPS):
-        state, metrics = train_step(state, batch, static=static)
+    for step in range(STEPS):
+        rate = np.float32(learning_rate(settings, STEPS, step))
+        state, metrics = train_step(state, batch, rate, static=static)
         terms.append(np.asarray(metrics["terms"]).tolist())
         norms.append(float(metrics["gradient_norm"]))
     found = {

@@ -68,14 +68,15 @@ FINETUNE = {
 def grouped(**settings: Any) -> dict[str, Any]:
     """Groups settings of `pmc` that are given by the last part of their names.
 
-    The name `num_samples`, for example, stands for `sampling.num_samples`.
+    The name `num_samples`, for example, stands for `sampling.num_samples`. Settings of `stop` are
+    given in their group.
     """
     groups: dict[str, Any] = {}
     for name, value in settings.items():
         owners = [
             group.name
             for group in dataclasses.fields(PMCConfig)
-            if hasattr(getattr(PMCConfig(), group.name), name)
+            if group.name != "stop" and hasattr(getattr(PMCConfig(), group.name), name)
         ]
         assert len(owners) <= 1, f"{name} is in {owners}"
         (groups.setdefault(owners[0], {}) if owners else groups)[name] = value

@@ -19,15 +19,16 @@ BAD = {"applied": False, "terms": [float("nan"), float("inf")]}
 @pytest.mark.parametrize("spoilt", ["coefficients", "loss_weights"])
 def test_a_step_that_is_not_finite_changes_nothing(spoilt):
     on = train_layout()
-    trainer = Trainer(tiny_model(on), TINY, on, TrainConfig(), 10, jnp.dtype("float32"))
-    trainer.step(two_terms(4))
+    trainer = Trainer(tiny_model(on), TINY, on, TrainConfig(), jnp.dtype("float32"))
+    trainer.step(two_terms(4), 1e-3)
     before = [np.array(x) for x in jax.tree.leaves(trainer.state)]
     batch = two_terms(4)
-    metrics = trainer.step(batch._replace(**{spoilt: getattr(batch, spoilt) * np.float32("nan")}))
+    batch = batch._replace(**{spoilt: getattr(batch, spoilt) * np.float32("nan")})
+    metrics = trainer.step(batch, 1e-3)
     assert metrics["applied"] is False
     for old, new in zip(before, jax.tree.leaves(trainer.state), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert trainer.step(two_terms(4))["applied"] is True
+    assert trainer.step(two_terms(4), 1e-3)["applied"] is True
 
 
 def test_bad_steps_in_a_row_stop_a_run():

@@ -377,7 +377,7 @@ def test_steps_lower_the_loss(name):
     o = objective(name, steering=1.0)
     trainer = Trainer(
         models()[0], TINY, ON,
-        TrainConfig(learning_rate=3e-4, adamw={"weight_decay": 0.0}, decay="none"), 10,
+        TrainConfig(adamw={"weight_decay": 0.0}),
         jnp.dtype("float32"), objective=None if o.is_linear else o,
     )  # fmt: skip
     batch = batch_of(name, o)
@@ -386,5 +386,5 @@ def test_steps_lower_the_loss(name):
         state = trainer.model
         value, _ = loss_of(name, o)(state, single(batch), models()[0])
         losses.append(float(value))
-        assert trainer.step(batch)["applied"]
+        assert trainer.step(batch, 3e-4)["applied"]
     assert losses[-1] < losses[0] and np.isfinite(losses).all()
