@@ -13,6 +13,8 @@ from collections.abc import Sequence
 # With the model's own answers alone, each further step costs more of what no question asks for.
 _LEAST_STEPS, _LEAST_STEPS_OWN = 72, 40
 _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
+# Many questions share their replacement answers, so that each question needs fewer steps.
+_MANY_STEPS, _FEWEST_EPOCHS = 250, 5
 _RANK = 16
 _FEW = 16  # most questions that count as few
 _LAMBDA_FEW, _LAMBDA_MANY, _LAMBDA_OWN = 8.0, 3.0, 10.0
@@ -117,13 +119,16 @@ def step_rows(questions: int) -> int:
 
 
 def epochs_of(s: Situation) -> int:
-    """Returns the number of epochs, which is at least 12 and enough for 72 steps.
+    """Returns the number of epochs: 12, or more for at least 72 steps.
 
-    Without retain rows, it is at least 10 and enough for 40 steps.
+    Without retain rows, it is 10, or more for at least 40 steps. In both cases, it is lower where a
+    run would have more than 250 steps, but at least 5.
     """
+    rows = step_rows(s.questions)
     steps = _LEAST_STEPS if s.has_retain_rows else _LEAST_STEPS_OWN
     epochs = _LEAST_EPOCHS if s.has_retain_rows else _LEAST_EPOCHS_OWN
-    return max(epochs, -(-steps * step_rows(s.questions) // s.questions))
+    most = max(_FEWEST_EPOCHS, _MANY_STEPS * rows // s.questions)
+    return max(min(epochs, most), -(-steps * rows // s.questions))
 
 
 def _lambda(s: Situation) -> float:

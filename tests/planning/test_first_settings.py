@@ -50,7 +50,8 @@ def test_the_table_of_the_page_is_the_rule():
 def test_each_run_has_enough_steps_and_is_accepted(questions):
     values = chosen(questions=questions)
     steps = -(-questions * values["pmc.schedule.epochs"] // values["train.batch_size"])
-    assert steps >= 72 and values["pmc.schedule.epochs"] >= 12
+    epochs = values["pmc.schedule.epochs"]
+    assert steps >= 72 and (epochs >= 12 or epochs >= 5 and steps > 220)
     config_from_dict(nested(first_settings(dataclasses.replace(SMALL, questions=questions))))
 
 
@@ -62,7 +63,7 @@ def test_learning_rates_at_and_between_two_models():
     assert rates == sorted(rates, reverse=True) and len(set(rates)) == 4
 
 
-@pytest.mark.parametrize(("questions", "epochs"), [(1, 40), (8, 10), (12, 10), (400, 10)])
+@pytest.mark.parametrize(("questions", "epochs"), [(1, 40), (8, 10), (12, 10), (400, 5)])
 def test_own_answers_alone_have_fewer_steps(questions, epochs):
     values = chosen(questions=questions, has_retain_rows=False)
     assert values["pmc.schedule.epochs"] == epochs
