@@ -273,12 +273,22 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
     # The partitioner would gather arrays whose memory layout is constrained.
     alone = all(layout.mesh.shape[a] == 1 for _, axes in layout.rules for a in axes)
     kernel = "xla" if kernel == "tpu" and not alone else kernel
-    size = x.shape[1]
-    causal = jnp.tril(jnp.ones((1, size, size), bool))
+    shape = x.shape[:2]
+    causal = jnp.tril(jnp.ones((1, shape[1], shape[1]), bool))
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
     distance = positions[:, :, None] - positions[:, None, :]
-    angles = _Angles(config, positions, longest)
+    # One product for all tokens takes less time than one for the rows and one for the prefix. But
+    # the partitioner cannot shard rows together with a prefix that every device has.
+    together = alone and shared is not None
+
+    def join(rows, prefix):
+        return jnp.concatenate([rows.reshape(-1, *rows.shape[2:]), prefix[0]])
+
+    def split(tokens):
+        rows, prefix = jnp.split(tokens, (math.prod(shape),))
+        return rows.reshape(*shape, *rows.shape[1:]), prefix[None]
+
     if shared is not None:
         length = shared.shape[1]
         index = jnp.arange(length)
@@ -286,6 +296,9 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
         distance = jnp.concatenate([positions[:, :, None] - index, distance], axis=-1)
         shared_angles = _Angles(config, index[None], longest)
         shared_distance = (index[:, None] - index)[None]
+    if together:
+        positions, x, shared = join(positions, index[None]), join(x, shared), None
+    angles = _Angles(config, positions, longest)
 
     def step(carry, layer):
         x, shared = carry
@@ -309,6 +322,13 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
                 )
             return attention(config, q, k, v, seen(mask, distance), kernel)
 
+        def attend_all(q, k, v):
+            rows, prefix = zip(*map(split, (q, k, v)), strict=True)
+            attended = attend_prefix(*prefix)
+            return join(attend(*rows), attended)
+
+        if together:
+            return (block(config, weights, x, angles.of(window), attend_all), None), None
         if shared is not None:
             shared = block(config, weights, shared, shared_angles.of(window), attend_prefix)
         x = block(config, weights, x, angles.of(window), attend)
@@ -316,7 +336,8 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
 
     if (policy := REMAT_POLICIES[remat]) is not None:
         step = jax.checkpoint(step, policy=policy, prevent_cse=False)
-    return jax.lax.scan(step, (x, shared), (weights, windows))[0][0]
+    (x, _), _ = jax.lax.scan(step, (x, shared), (weights, windows))
+    return split(x)[0] if together else x
 
 
 class _Angles:
