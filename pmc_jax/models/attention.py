@@ -59,28 +59,48 @@ def attention(
         k, v: keys and values [B,T,N,H].
         mask: bool[B,S,T] or bool[1,S,T], True if the query attends to the key.
         kernel: one of `KERNELS`, see `check_kernel`, or `tpu`, which sets memory layouts for TPUs.
+            It has no effect if `config` has a softcap.
 
     Returns:
         The attention outputs [B,S,N*G,H] in the dtype of `v`.
     """
-    if kernel == "cudnn":  # With a mask, the backward pass supports only even lengths.
+    if config.attention_softcap is None:
         size = q.shape[1]
-        q, k, v, mask = _even(q, 1), _even(k, 1), _even(v, 1), _even(_even(mask, 1), 2)
-        scale = config.score_scale
+        if kernel == "cudnn":  # With a mask, the backward pass supports only even lengths.
+            q, k, v, mask = _even(q, 1), _even(k, 1), _even(v, 1), _even(_even(mask, 1), 2)
+        if kernel == "tpu":
+            return _by_heads(q, k, v, mask, config.score_scale)
         return jax.nn.dot_product_attention(
-            q, k, v, mask=mask[:, None], scale=scale, implementation=kernel
+            q, k, v, mask=mask[:, None], scale=config.score_scale, implementation=kernel
         )[:, :size]
-
-    # In the order rows, heads, tokens, channels, the compilers transpose the fewest arrays. The TPU
-    # compiler keeps this order only where it is asked to.
-    def own(x):
-        return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if kernel == "tpu" else x
-
-    rows, size, all_heads, channels = q.shape
-    q, k, v = (own(jnp.swapaxes(x, 1, 2)) for x in (q, k, v))
-    grouped = q.reshape(rows, config.num_kv_heads, -1, size, channels)
-    scores = jnp.einsum("bngsh,bnth->bngst", grouped, k, preferred_element_type=jnp.float32)
+    grouped = q.reshape(*q.shape[:2], config.num_kv_heads, config.group_size, config.head_dim)
+    scores = jnp.einsum("bsngh,btnh->bngst", grouped, k, preferred_element_type=jnp.float32)
     scores = softcap(scores * config.score_scale, config.attention_softcap)
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bngst,btnh->bsngh", weights, v).reshape(q.shape)
+
+
+def _by_heads(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, scale: float) -> jax.Array:
+    """Computes `attention` with arrays in the memory order rows, heads, tokens, channels.
+
+    In another order, the TPU compiler would transpose queries and results, and transpose them back
+    for the adjacent products. `scale` multiplies the scores before the softmax.
+    """
+    rows, size, all_heads, channels = q.shape
+    heads = k.shape[2]
+
+    def own(x):
+        return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+
+    q, k, v = (own(jnp.swapaxes(x, 1, 2)) for x in (q, k, v))
+    scores = jnp.einsum(
+        "bngsh,bnth->bngst",
+        q.reshape(rows, heads, -1, size, channels),
+        k,
+        preferred_element_type=jnp.float32,
+    )
+    scores *= scale
     scores += jnp.where(mask, 0, jnp.finfo(jnp.float32).min)[:, None, None]
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     out = jnp.einsum("bngst,bnth->bngsh", weights, v)
