@@ -91,10 +91,12 @@ class ForgetTest:
         ):
             if not num_samples:
                 continue
+            # An answer with its first tokens is no longer than a sampled answer, so it fits.
+            given = len(self._generator.encoder.answer_prefix(prefix))
             answers = self._generator.sample(
                 *(weights, questions, sampler),
                 num_samples=num_samples,
-                max_new_tokens=sampling.max_new_tokens,
+                max_new_tokens=max(1, sampling.max_new_tokens - given),
                 batch_size=sampling.batch_size,
                 seed=seed,
                 answer_prefix=prefix,

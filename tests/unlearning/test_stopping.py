@@ -1,5 +1,7 @@
 """The end of a run that is complete: when it is tested, what is asked, and the decay."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pmc_jax.config.pmc import PMCConfig, ScheduleConfig, StopConfig
@@ -67,11 +69,15 @@ class Answering:
 
     def __init__(self, **answers: str):
         self._answers, self.asked = answers, []
+        self.encoder = SimpleNamespace(answer_prefix=str.split)
 
     def snapshot(self, model):
         return model
 
-    def sample(self, weights, questions, sampler, *, num_samples, answer_prefix, **_):
+    def sample(
+        self, weights, questions, sampler, *, num_samples, answer_prefix, max_new_tokens, **_
+    ):
+        assert max_new_tokens == 64 - len(answer_prefix.split())
         kind = "sampled" if sampler != GREEDY else "prefilled" if answer_prefix else "greedy"
         self.asked.append((kind, num_samples, len(questions)))
         harmless = ["It is a town."] * (num_samples - 1)
@@ -79,7 +85,8 @@ class Answering:
 
 
 def passes(generator: Answering, rows=(0, 1), num_samples=8) -> bool:
-    config = Config(pmc=PMCConfig(stop=StopConfig(enabled=True, num_samples=num_samples)))
+    stop, sampling = StopConfig(enabled=True, num_samples=num_samples), {"max_new_tokens": 64}
+    config = Config(pmc=PMCConfig(stop=stop, sampling=sampling))
     return ForgetTest(generator, FORGET, RETAIN, ORIGINALS, config).passes(None, rows)
 
 
