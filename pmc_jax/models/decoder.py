@@ -278,8 +278,7 @@ def _run(layout: Layout, gathered, rows, common, weights, *, config, remat, kern
     mask = (segments[:, :, None] == segments[:, None, :]) & (segments != 0)[:, None, :] & causal
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
     distance = positions[:, :, None] - positions[:, None, :]
-    # One product for all tokens takes less time than one for the rows and one for the prefix. But
-    # the partitioner cannot shard rows together with a prefix that every device has.
+    # One product for all tokens is faster, but the partitioner cannot shard it by rows.
     together = alone and shared is not None
 
     def join(rows, prefix):

@@ -51,7 +51,7 @@ def test_each_run_has_enough_steps_and_is_accepted(questions):
     values = chosen(questions=questions)
     steps = -(-questions * values["pmc.schedule.epochs"] // values["train.batch_size"])
     epochs = values["pmc.schedule.epochs"]
-    assert steps >= 72 and (epochs >= 12 or epochs >= 5 and steps > 220)
+    assert steps >= 72 and (epochs >= 12 or (epochs >= 5 and steps > 220))
     config_from_dict(nested(first_settings(dataclasses.replace(SMALL, questions=questions))))
 
 
