@@ -51,8 +51,8 @@ def losses(monkeypatch) -> list[float]:
     """Of every step, before it."""
     seen, step = [], Trainer.step
 
-    def watched(self, batch):
-        metrics = step(self, batch)
+    def watched(self, batch, rate):
+        metrics = step(self, batch, rate)
         seen.extend(metrics["terms"])
         return metrics
 
