@@ -48,9 +48,9 @@ def secrets_of(
     Raises:
         UserError: the same as in `find_secrets`.
     """
-    true = true_answers(eval_sets)
-    # Without a true answer, the original answer takes its place.
-    truths = [true.get(q, a) for q, a in zip(forget.questions, originals, strict=True)]
+    truths, true = None, true_answers(eval_sets)
+    if true:  # A question without a true answer keeps its original answer.
+        truths = [true.get(q, a) for q, a in zip(forget.questions, originals, strict=True)]
     return find_secrets(forget.questions, originals, retain, settings.levels, true_answers=truths)
 
 

@@ -133,23 +133,26 @@ def find_secrets(
         UserError: the file `evaluate.levels.words` cannot be read or is invalid.
     """
     words = vocabulary(settings.words)
-    truths = originals if true_answers is None else true_answers
     given = [words.never_secret.union(unicode_words(question)) for question in questions]
-    items, limits = [], []
-    for texts in (originals, truths):
-        items.append(secret_items(texts, questions, retain.answers, words, others=originals))
+    items: list[dict[Keys, None]] = [{} for _ in questions]
+    limits: list[dict[str, float]] = [{} for _ in questions]  # text -> its limit
+    for texts in [originals] if true_answers is None else [originals, true_answers]:
+        found = secret_items(texts, questions, retain.answers, words, others=originals)
         others = [_without(w, text) for w, text in zip(given, texts, strict=True)]
-        limits.append(_limits(others, questions, retain, settings.max_score))
+        highest = _limits(others, questions, retain, settings.max_score)
+        for i, text in enumerate(texts):
+            items[i].update(dict.fromkeys(found[i]))
+            limits[i].setdefault(text, highest[i])
     return [
         Secret(
             original=original,
-            texts=list(dict.fromkeys((original, truth))),
-            items=list(dict.fromkeys((*items[0][i], *items[1][i]))),
+            texts=list(limits[i]),
+            items=list(items[i]),
             given=given[i],
-            limits=[limits[0][i]] if original == truth else [limits[0][i], limits[1][i]],
+            limits=list(limits[i].values()),
             words=words,
         )
-        for i, (original, truth) in enumerate(zip(originals, truths, strict=True))
+        for i, original in enumerate(originals)
     ]
 
 

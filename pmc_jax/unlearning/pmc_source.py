@@ -78,7 +78,7 @@ class PMCSource(RowSource):
         pmc = config.pmc
         self.ids, self._config, self._pmc, self._seed = forget.ids, config, pmc, config.seed
         self._generator, self._forget, self._retain = generator, forget, retain
-        self._custom_score, self._watch, self._words = score, recorder.watch, config.data.words
+        self._custom_score, self._watch = score, recorder.watch
         prompts = generator.prompts(forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids)
         self.prompts = list(map(generator.encoder.before_answer, prompts))
         self._asking = Asking(generator, forget, retain, prompts, config)
@@ -151,7 +151,7 @@ class PMCSource(RowSource):
             encode=self._generator.encoder.plain,
             seed=self._seed,
             score=self._custom_score,
-            words=self._words,
+            words=self._config.data.words,
         )
 
     def prepare_round(
