@@ -259,7 +259,7 @@ class AugmentationConfig(Section):
         question_word_dropout: probability of dropping each word of a forget question in half of the
             training rows, so that the model also gives the replacement answer to other wordings of
             the question.
-        answer_prefix: probability of training the replacement answer after the first tokens of the
+        answer_prefix: probability of training the replacement answer after the first words of the
             original answer, which have no loss, so that an answer that starts like the original
             answer turns into the replacement answer (Qi et al., arXiv 2406.05946, section 3).
 

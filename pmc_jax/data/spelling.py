@@ -29,12 +29,12 @@ def words_and_marks(text: str) -> list[str]:
     return _PIECE.findall(text)
 
 
-def count_blank_separated(text: str) -> int:
-    """Counts the words of a text that white space separates.
+def blank_separated(text: str) -> list[regex.Match]:
+    """Finds the words of a text that white space separates, and returns a match for each word.
 
-    In scripts without spaces, each character counts as a word.
+    In scripts without spaces, each character is a word.
     """
-    return len(_BLANK_SEPARATED.findall(text))
+    return list(_BLANK_SEPARATED.finditer(text))
 
 
 def any_of(strings: Sequence[str], flags: int = 0) -> regex.Pattern:

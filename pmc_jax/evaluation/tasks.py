@@ -15,7 +15,7 @@ import numpy as np
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.data.encode import TokenSequence
 from pmc_jax.data.records import EvalSet
-from pmc_jax.data.spelling import count_blank_separated
+from pmc_jax.data.spelling import blank_separated
 from pmc_jax.data.thoughts import answer_of
 from pmc_jax.evaluation.context import EvalContext, LoadedModel
 from pmc_jax.evaluation.honesty import HONESTY_SETS, AnswerClassifier
@@ -223,7 +223,7 @@ def _text(model: LoadedModel, context: EvalContext, keys: Sequence[str]) -> NewR
         scored = chunk.tokens[max(chunk.begin, 1) :]
         rows[key] = {
             "logp": _rounded(score.logp),
-            "words": count_blank_separated(encoder.decode(scored)),
+            "words": len(blank_separated(encoder.decode(scored))),
             "forget": np.isin(scored, secret).astype(int).tolist(),
         }
     yield rows

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pmc_jax.data.conversation import change_last
+from pmc_jax.data.spelling import blank_separated
 from pmc_jax.scoring.preference import count_secret_words
 from pmc_jax.training.order import Stream, stream_rng
 from pmc_jax.unlearning.pmc import Selection
@@ -155,22 +156,23 @@ def question_word_dropout(
     return change_last(question, drop)
 
 
-def sample_answer_prefix(
-    answer: Sequence[int], probability: float, seed: int, step: int, index: int
-) -> list[int]:
+def sample_answer_prefix(answer: str, probability: float, seed: int, step: int, index: int) -> str:
     """Samples a prefix of an answer.
 
     Args:
-        answer: token ids of the answer.
+        answer: the answer. White space separates its words; in scripts without spaces, each
+            character is a word.
         probability: probability with which the prefix is not empty.
         seed, step, index: seed of the run, index of the gradient step and index of the question.
             Each is at least 0.
 
     Returns:
-        The first n tokens, with n uniform from 1 to the length of the answer - 1. The prefix is
-        empty with probability 1 - `probability`, or if the answer has fewer than two tokens.
+        The answer up to the start of one of its words but the first, all with the same probability.
+        The prefix is empty with probability 1 - `probability`, or if the answer has fewer than two
+        words.
     """
     rng = stream_rng(seed, Stream.ANSWER_PREFIX, step, index)
-    if len(answer) < 2 or rng.random() >= probability:
-        return []
-    return list(answer[: rng.integers(1, len(answer))])
+    starts = [word.start() for word in blank_separated(answer)[1:]]
+    if not starts or rng.random() >= probability:
+        return ""
+    return answer[: rng.choice(starts)]

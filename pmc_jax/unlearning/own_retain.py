@@ -2,7 +2,8 @@
 
 The questions are the general questions of the package and questions near the forget questions. A
 near question is a forget question with another name in place of each name of its subject: first
-with the names in the given retain questions, then with invented names. The target model answers all
+with the names in the given retain questions, of which those come first that share a word with the
+subject, then with invented names. The target model answers all
 of them greedily before the first step, and training on these answers keeps what the model says.
 Facts that no question asks for are kept only by chance.
 
@@ -115,14 +116,20 @@ def _with_kept_names(
     Args:
         names: subject -> invented name, which stays if no further kept name is left.
         kept: names by their number of words.
-        first: number of the kept name from which on names are taken, in a circle.
+        first: number of the kept name from which on names are taken, in a circle. Names that share
+            a word with the subject come before the others.
         number: how many near questions of the same forget question there are before this one.
     """
     chosen = {}
     for place, (subject, invented) in enumerate(names.items()):
-        others = kept.get(len(subject.split()), ())
-        turn = first + number + place
-        chosen[subject] = others[turn % len(others)] if number < len(others) else invented
+        words = subject.split()
+        others = kept.get(len(words), ())
+        if number < len(others):
+            start = (first + place) % len(others)
+            turned = [*others[start:], *others[:start]]
+            turned.sort(key=lambda name: frozenset(words).isdisjoint(name.split()))
+            invented = turned[number]
+        chosen[subject] = invented
     return chosen
 
 

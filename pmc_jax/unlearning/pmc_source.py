@@ -127,7 +127,7 @@ class PMCSource(RowSource):
         self._expected_tokens = [len(answer) for answer in answers]
         pairs = zip(self.prompts, self._expected_tokens, strict=True)
         self.lengths = [len(prompt) + length for prompt, length in pairs]
-        self._encoder.set_originals(answers)
+        self._encoder.set_originals(originals, self._expected_tokens)
 
     def _set_selector(self) -> None:
         """Sets the score and the rules for samples from the original answers and the knowledge."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pmc_jax.config.run import Config
-from pmc_jax.data.encode import TokenSequence
+from pmc_jax.data.encode import TokenSequence, shared_prefix
 from pmc_jax.data.records import ForgetSet
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.order import Stream, stream_rng
@@ -51,25 +51,31 @@ class ReplacementEncoder:
         self._room += len(self._encoder.answer(""))
         self._refusals = [len(sequence) for sequence in refusals]
 
-    def set_originals(self, tokens: Sequence[list[int]]) -> None:
-        """Sets the original answers from their token ids, which include the end tokens."""
-        self._originals = [answer[:-1] for answer in tokens]
+    def set_originals(self, originals: Sequence[str], lengths: Sequence[int]) -> None:
+        """Sets the original answers.
+
+        Args:
+            originals: original answer to each question.
+            lengths: number of token ids of each original answer.
+        """
+        self._originals = originals
         has_prefix = self._augmentation.answer_prefix > 0
-        rows = zip(self._prompts, self._originals, strict=True)
-        lengths = [len(p) + has_prefix * len(original) + self._room for p, original in rows]
-        self._longest = max(lengths + self._refusals)
+        rows = zip(self._prompts, lengths, strict=True)
+        longest = [len(prompt) + has_prefix * length + self._room for prompt, length in rows]
+        self._longest = max(longest + self._refusals)
 
     def sequence(self, index: int, step: int) -> TokenSequence:
         """Returns the tokens of a question and its stored answer, with augmentation."""
-        augmentation, prompt = self._augmentation, self._prompt(index, step)
-        encoder, stored = self._encoder, self._stored(index, step)
-        original = self._originals[index] if augmentation.answer_prefix else []
-        prefix = sample_answer_prefix(original, augmentation.answer_prefix, self._seed, step, index)
-        answer = [*encoder.plain(stored), encoder.end_token] if prefix else encoder.answer(stored)
-        prompt = prompt + prefix
-        room = min(self._longest, self._window(len(prompt))) - len(prompt)
-        tokens = np.array(prompt + answer[:room], np.int32)
-        return TokenSequence(tokens, len(prompt), self._ids[index])
+        prompt, probability = self._prompt(index, step), self._augmentation.answer_prefix
+        prefix = sample_answer_prefix(self._originals[index], probability, self._seed, step, index)
+        answer, begin = self._encoder.answer(prefix + self._stored(index, step)), len(prompt)
+        if prefix:  # Its tokens have no loss. The white space after it is part of the next token.
+            given = self._encoder.answer(prefix.rstrip())
+            begin += len(shared_prefix([given, answer]))
+        longest = min(self._longest, self._window(begin))
+        return TokenSequence(
+            np.array((prompt + answer)[:longest], np.int32), begin, self._ids[index]
+        )
 
     def _stored(self, index: int, step: int) -> str:
         """Returns the answer to train on in a step, which is drawn if several are stored."""

@@ -105,6 +105,18 @@ def test_names_of_the_given_pairs_come_before_invented_names():
     assert len(asked) == 16 and not any("Greta" in q or "Silas" in q for q in asked)
 
 
+def test_kept_names_that_share_a_word_with_the_subject_come_first():
+    people = [f"{first} {last}" for first in ("Ada", "Greta", "Silas") for last in ("Ono", "Ibsen")]
+    texts = tuple(f"Where does {name} live?" for name in people)
+    given = RetainSet(tuple(map(str, range(6))), texts, ("In Porto.",) * 6)
+    rows = own_questions(FORGET, given, general_set(), Config())
+    asked = dict(zip(rows.ids, rows.questions, strict=True))
+    first = [asked[f"own:near:f:1:{number}"] for number in range(6)]
+    assert all("Ada" in question for question in first[:2])
+    assert not any("Ada" in question for question in first[2:])
+    assert len({*first}) == 6
+
+
 def test_there_are_at_most_16_near_questions_for_each_and_400_in_all():
     def count(questions: int) -> int:
         ids = tuple(f"f:{i}" for i in range(questions))

@@ -326,20 +326,22 @@ def test_words_of_a_subject_are_never_left_out():
 
 
 def test_an_answer_has_begun_at_random():
-    answer = [7, 8, 9, 10, 11]
+    answer = "She lives in  Porto, 東京."
     found = [sample_answer_prefix(answer, 0.4, 0, step, 2) for step in range(4000)]
     assert found == [sample_answer_prefix(answer, 0.4, 0, step, 2) for step in range(4000)]
-    assert all(opening == answer[: len(opening)] for opening in found)
-    shares = np.bincount([len(opening) for opening in found], minlength=6) / 4000
-    # Never the whole of it. Five standard deviations of the larger share.
-    np.testing.assert_allclose(shares, [0.6, 0.1, 0.1, 0.1, 0.1, 0], atol=0.039)
+    prefixes = ["", "She ", "She lives ", "She lives in  ", "She lives in  Porto, "]
+    prefixes += ["She lives in  Porto, 東", "She lives in  Porto, 東京"]
+    assert {*found} == {*prefixes}
+    shares = [found.count(prefix) / 4000 for prefix in prefixes]
+    # Five standard deviations of the largest share.
+    np.testing.assert_allclose(shares, [0.6, *[0.4 / 6] * 6], atol=0.039)
     others = [
         [sample_answer_prefix(answer, 0.9, *key, i) for i in range(9)]
         for key in ((0, 0), (1, 0), (0, 1))
     ]
     assert others[0] != others[1] != others[2]
     assert not sample_answer_prefix(answer, 0, 0, 0, 0) and not sample_answer_prefix(
-        [7], 0.999, 0, 0, 0
+        "Porto", 0.999, 0, 0, 0
     )
 
 
