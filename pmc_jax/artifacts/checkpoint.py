@@ -93,6 +93,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.folder = Path(folder).absolute()  # orbax rejects relative paths.
         self.chosen: set[int] = set()
         self._writing = -1
+        self._save: Any = None  # response of orbax to the newest save
         registry = ocp.handlers.local_registry()
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=_HOST)
         context = ocp.Context()
@@ -147,7 +148,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         content = {_STATE: state, _HOST: host | {"sha256": _digest(host)}}
         self._writing = step
         try:
-            self._checkpointer.save_checkpointables_async(step, content, force=True)
+            save = self._checkpointer.save_checkpointables_async
+            self._save = save(step, content, force=True)
         except Exception as error:  # orbax raises errors of several types for a full disk.
             self._warn_unwritten(error)
 
@@ -270,7 +272,10 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def wait(self) -> None:
         """Waits until all checkpoints are on disk, and logs a warning if a write has failed."""
+        save, self._save = self._save, None
         try:
+            if save is not None:
+                save.result()  # Ends the thread that orbax starts for each save.
             self._checkpointer.wait()
         except Exception as error:
             self._warn_unwritten(error)

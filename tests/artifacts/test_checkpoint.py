@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -118,6 +119,15 @@ def test_every_save_is_written_and_the_last_are_kept(tmp_path):
         assert sorted(os.listdir(tmp_path / "c")) == ["3", "4"]
         with pytest.raises(ValueError, match="the step must be above 4"):
             checkpoints.save(4, state, {})
+
+
+def test_no_thread_is_left(tmp_path):
+    before = {*threading.enumerate()}
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        for step in range(3):
+            checkpoints.save(step, _state(step), HOST)
+        checkpoints.restore_latest(_abstract(_state()))
+    assert {*threading.enumerate()} <= before
 
 
 def test_folders_are_private(folder):
