@@ -17,7 +17,8 @@ _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 _MANY_STEPS, _FEWEST_EPOCHS = 250, 5
 _RANK = 16
 _FEW = 16  # most questions that count as few
-_LAMBDA_FEW, _LAMBDA_MANY, _LAMBDA_OWN = 8.0, 3.0, 10.0
+# Weights of the retain rows for few and for many questions.
+_LAMBDA, _LAMBDA_OWN = (8.0, 3.0), (10.0, 8.0)
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
@@ -132,9 +133,7 @@ def epochs_of(s: Situation) -> int:
 
 
 def _lambda(s: Situation) -> float:
-    if not s.has_retain_rows:
-        return _LAMBDA_OWN
-    return _LAMBDA_FEW if s.questions <= _FEW else _LAMBDA_MANY
+    return (_LAMBDA if s.has_retain_rows else _LAMBDA_OWN)[s.questions > _FEW]
 
 
 def answer_room(tokens: int) -> int:
