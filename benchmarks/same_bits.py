@@ -11,21 +11,18 @@ The last output line is JSON. The exit status is 1 if a value differs by more th
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from commits import REPOSITORY, checkout, commit_id
 from same_bits_names import in_new_names, in_old_names
 
-REPOSITORY = Path(__file__).parents[1]
 # Values that the computation does not determine, or that differ between runs.
 IGNORED = {
     *("seconds", "unlearning_seconds", "total_seconds", "time", "created", "versions", "devices"),
@@ -111,19 +108,15 @@ def main() -> int:
 
 def record(commit: str, cases: list[str], cache: Path | None) -> dict[str, dict[str, Any]]:
     """Computes the values of a commit, and returns them as case -> name -> value."""
-    git = ["git", "-C", str(REPOSITORY)]
-    commit = subprocess.check_output([*git, "rev-parse", commit], text=True).strip()
-    with tempfile.TemporaryDirectory() as name:
-        results = Path(name) / "results" if cache is None else cache / commit
+    commit = commit_id(commit)
+    with checkout(commit) as folder:
+        results = folder / "results" if cache is None else cache / commit
         results.mkdir(parents=True, exist_ok=True)
         missing = [case for case in cases if not (results / f"{case}.json").is_file()]
         if missing:
-            archive = subprocess.check_output([*git, "archive", commit])
-            with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-                files.extractall(name, filter="data")
-            command = [sys.executable, __file__, "-", "-", "--run", name, str(results)]
-            environment = os.environ | {"PYTHONPATH": name, "JAX_PLATFORMS": "cpu"}
-            environment |= {"XDG_CACHE_HOME": f"{name}/compiled", "TQDM_DISABLE": "1"}
+            command = [sys.executable, __file__, "-", "-", "--run", str(folder), str(results)]
+            environment = os.environ | {"PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu"}
+            environment |= {"XDG_CACHE_HOME": f"{folder}/compiled", "TQDM_DISABLE": "1"}
             command += ["--cases", *missing]
             status = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
             if status:

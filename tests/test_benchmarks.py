@@ -27,6 +27,13 @@ CASES = {
         ["run.yaml", "pmc.schedule.epochs=2", "--quality", "0", "--every", "1"],
         ["quality_reached", "step"],
     ),
+    "history": (
+        [
+            *("HEAD", "HEAD", "--repeats", "1", "--config", "{folder}/run.yaml"),
+            *("model.path={folder}/model", "data.root={folder}", "--second=pmc.schedule.epochs=1"),
+        ],
+        ["stages", "whole command", "ratio", "median"],
+    ),
     "faults": (
         ["run.yaml", "--kills", "1", "--stops", "1", "--spoilt", "1", "--every", "1"],
         ["job_seconds"],
@@ -46,8 +53,11 @@ FAST = ("sampling", "scoring")  # the others take as long as the machine is slow
     "case", [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES]
 )
 def test_last_line(case, tmp_path):
+    if case == "history" and not (BENCHMARKS.parent / ".git").exists():
+        pytest.skip("needs the git repository, whose commits it checks out")
     tiny.write_inputs(tmp_path)
     arguments, path = CASES[case]
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
     script = BENCHMARKS / f"{case.split()[0]}.py"
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
