@@ -15,9 +15,9 @@ from pmc_jax.commands.first_file import NAME, settings_text, write_new
 from pmc_jax.commands.inputs import load_model
 from pmc_jax.config.data import OWN, DataConfig, PeopleConfig, SourceConfig
 from pmc_jax.config.run import Config, ModelConfig, config_from_dict
-from pmc_jax.data.columns import usual_columns
+from pmc_jax.data.columns import find_columns, usual_columns
 from pmc_jax.data.encode import Encoder
-from pmc_jax.data.files import read_table
+from pmc_jax.data.files import Table, read_table
 from pmc_jax.data.people import generate
 from pmc_jax.data.records import EvalSet, ForgetSet, RetainSet
 from pmc_jax.data.sets import eval_set, forget_set, retain_set
@@ -32,14 +32,12 @@ from pmc_jax.models.parameters import num_parameters
 from pmc_jax.planning.first_settings import Choice, Situation, first_settings, nested
 from pmc_jax.planning.plan import decoder_shape
 from pmc_jax.sampling.generator import TextGenerator, compute_dtype
-from pmc_jax.scoring.rouge import rougeL_recall
-from pmc_jax.scoring.words import RULES, rule_for
+from pmc_jax.scoring.secret import find_secrets
 
 _PARAPHRASES = ("paraphrase", "paraphrased_question", "rephrased_question")
 _ASKED = 64  # The answers to so many forget questions show how long answers are.
 _LONGEST = 256  # tokens of these answers
 _PLACEHOLDER = (12, 48, 12)  # questions, and tokens and words of an answer, without data
-_KNOWN = 0.5  # recall of the true answer from which the model seems to know it
 _EXAMPLE = PeopleConfig(count=6, forget=1, questions=4, seed=0)
 
 
@@ -91,6 +89,8 @@ def run_init(
         files = {folder / f"{n}.csv": text for n, text in _example_rows().items()}
         write_new(files)
     data = _read(folder, forget, retain)
+    if data.forget is not None:
+        say(_found(data))
     answers = None if data.truths is None else data.truths.answers
     if ask and data.forget is not None and not is_example:  # The model does not know the example.
         answers = _original_answers(config, data, say)
@@ -128,11 +128,13 @@ def _read(folder: Path, forget: str | None, retain: str | None) -> _Data:
     settings = DataConfig()
     if forget is not None or os.path.exists(found.forget_path):
         source = SourceConfig(path=found.forget_path)
+        rows, table = forget_set(source, settings), _table(source, settings)
+        columns = () if table is None else table.columns
         found = dataclasses.replace(
             found,
-            forget=forget_set(source, settings),
-            truths=_truths(source, settings),
-            paraphrase=_paraphrase(source, settings),
+            forget=rows,
+            truths=_truths(source, settings, table),
+            paraphrase=next((name for name in _PARAPHRASES if name in columns), None),
         )
     if retain == OWN or (retain is None and not os.path.exists(found.retain_path)):
         if found.forget is not None:
@@ -143,23 +145,36 @@ def _read(folder: Path, forget: str | None, retain: str | None) -> _Data:
     return found
 
 
+def _found(data: _Data) -> str:
+    """Returns a line that says what the source of the forget rows has."""
+    truths = "none" if data.truths is None else "found"
+    wordings = "none" if data.paraphrase is None else f"column {data.paraphrase}"
+    return (
+        f"{data.forget_path}: {len(data.forget)} questions; true answers: {truths}; other wordings "
+        f"of the questions: {wordings}"
+    )
+
+
 def _within(folder: Path, name: str) -> str:
     return name if folder == Path() else str(folder / name)
 
 
-def _truths(source: SourceConfig, settings: DataConfig) -> EvalSet | None:
+def _table(source: SourceConfig, settings: DataConfig) -> Table | None:
+    file = file_of(source, settings, "data.forget")
+    names = [*usual_columns(source, answers=True), *_PARAPHRASES]
+    return None if file is None else read_table(file, names)
+
+
+def _truths(source: SourceConfig, settings: DataConfig, table: Table | None) -> EvalSet | None:
     try:
         return eval_set("forget", source, settings)
-    except UserError:  # The file has no column with true answers, which are not needed.
+    except UserError:
+        # True answers are not needed, but a column of them must not have a fault.
+        if table is not None:
+            columns = find_columns(source, table, "data.forget", answers=True)
+            if columns.answer in table.columns and columns.answer != columns.question:
+                raise
         return None
-
-
-def _paraphrase(source: SourceConfig, settings: DataConfig) -> str | None:
-    file = file_of(source, settings, "data.forget")
-    if file is None:
-        return None
-    table = read_table(file, [*usual_columns(source, answers=True), *_PARAPHRASES])
-    return next((name for name in _PARAPHRASES if name in table.columns), None)
 
 
 def _original_answers(config: Config, data: _Data, say: Callable[[str], None]) -> list[str]:
@@ -179,9 +194,10 @@ def _original_answers(config: Config, data: _Data, say: Callable[[str], None]) -
     answers = [answer_of(given[question]) for question in questions]
     if data.truths is not None:
         truths = data.truths.answers[: len(answers)]
-        words = RULES[rule_for("auto", truths)]
-        pairs = zip(truths, answers, strict=True)
-        known = sum(rougeL_recall(truth, answer, words) >= _KNOWN for truth, answer in pairs)
+        retain = data.retain or RetainSet((), (), ())
+        secrets = find_secrets(questions, truths, retain, config.evaluate.levels)
+        pairs = zip(secrets, answers, strict=True)
+        known = sum(secret.is_told_by(answer) for secret, answer in pairs)
         say(f"The model gives {known} of {len(answers)} true answers.")
         if not known:
             say("There may be nothing to forget. Check the model and the wording of the questions.")

@@ -36,6 +36,8 @@ def summary(
         `empty` is the number of questions whose original and true answer have no word.
         `cut` is the number of questions whose original or true answer is longer than
         `evaluate.max_new_tokens`, so that no answer can tell all of it.
+        `unknown` is the number of questions whose true answer the model did not give before
+        unlearning.
         `weaker` lists the settings that find fewer secrets than the defaults.
         `not_measured` maps a level or a name in `ELICITED_BY` to the reason.
         `headline` states the numbers as a sentence.
@@ -63,6 +65,7 @@ def summary(
         "without_items": sum(not row["items"] for row in rows),
         "empty": sum(row["is_empty"] for row in rows),
         "cut": sum(row["is_cut"] for row in rows),
+        "unknown": sum(row["was_known"] is False for row in rows),
         "weaker": _weaker(settings),
         "not_measured": not_measured,
     }
@@ -130,6 +133,7 @@ def _headline(result: Mapping[str, Any]) -> str:
     notes = {
         "not measured": ", ".join(names),
         "weaker than the defaults": ", ".join(result["weaker"]),
+        "questions whose true answer the model did not give before": result["unknown"],
         "questions whose answers have no word": result["empty"],
         "questions with an answer longer than evaluate.max_new_tokens": result["cut"],
     }

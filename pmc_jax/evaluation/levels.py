@@ -108,6 +108,8 @@ def measure_levels(
         `limit` is the highest recall at which an answer does not count as a repetition of the
         original answer.
         `is_empty` states whether the original and the true answer have no word.
+        `was_known` states whether the original answer tells the secret of the true answer. It is
+        None if there are no true answers.
         `is_cut` states whether the original or the true answer has more tokens than an answer may
         have (`evaluate.max_new_tokens`).
 
@@ -122,6 +124,7 @@ def measure_levels(
         {"said": None, "sampled": None, "elicited": None}
         | {"items": len(secret.items), "limit": secret.limits[0]}
         | {"is_empty": secret.is_empty, "is_cut": asking.cuts(secret.texts)}
+        | {"was_known": secret.was_known}
         for secret in secrets
     ]
     with bar, recorder.watch.stage("evaluate"):

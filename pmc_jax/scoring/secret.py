@@ -44,6 +44,8 @@ class Secret:
         limits: for each text, the highest recall of its distinctive words at which an answer does
             not count as a repetition of the text.
         words: tables of number words, month names and common words.
+        was_known: whether the original answer tells the secret of the true answer, or None if the
+            true answer is not known.
     """
 
     original: str
@@ -52,6 +54,7 @@ class Secret:
     given: frozenset[str]
     limits: Sequence[float]
     words: Vocabulary
+    was_known: bool | None = None
 
     def __repr__(self) -> str:
         return f"Secret({len(self.items)} items)"
@@ -134,26 +137,30 @@ def find_secrets(
     """
     words = vocabulary(settings.words)
     given = [words.never_secret.union(unicode_words(question)) for question in questions]
-    items: list[dict[Keys, None]] = [{} for _ in questions]
-    limits: list[dict[str, float]] = [{} for _ in questions]  # text -> its limit
-    for texts in [originals] if true_answers is None else [originals, true_answers]:
-        found = secret_items(texts, questions, retain.answers, words, others=originals)
+
+    def of(texts: Sequence[str]) -> list[Secret]:
+        items = secret_items(texts, questions, retain.answers, words, others=originals)
         others = [_without(w, text) for w, text in zip(given, texts, strict=True)]
-        highest = _limits(others, questions, retain, settings.max_score)
-        for i, text in enumerate(texts):
-            items[i].update(dict.fromkeys(found[i]))
-            limits[i].setdefault(text, highest[i])
-    return [
-        Secret(
-            original=original,
-            texts=list(limits[i]),
-            items=list(items[i]),
-            given=given[i],
-            limits=list(limits[i].values()),
-            words=words,
-        )
-        for i, original in enumerate(originals)
-    ]
+        limits = _limits(others, questions, retain, settings.max_score)
+        return [
+            Secret(text, [text], items[i], given[i], [limits[i]], words)
+            for i, text in enumerate(texts)
+        ]
+
+    secrets = of(originals)
+    return secrets if true_answers is None else list(map(_joined, secrets, of(true_answers)))
+
+
+def _joined(secret: Secret, truth: Secret) -> Secret:
+    """Returns the secret of an original answer and of the true answer together."""
+    others = [] if truth.texts == secret.texts else [truth]
+    return dataclasses.replace(
+        secret,
+        texts=[secret.original, *(other.original for other in others)],
+        items=list(dict.fromkeys((*secret.items, *truth.items))),
+        limits=[*secret.limits, *(limit for other in others for limit in other.limits)],
+        was_known=truth.is_told_by(secret.original),
+    )
 
 
 def _limits(

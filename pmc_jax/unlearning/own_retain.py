@@ -217,7 +217,9 @@ def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> st
         f"{near} forget questions with other names are retain data"
     ]
     if left := len(own) - len(kept):
-        parts.append(f"{left} answers tell a secret, do not end or are too long, and are left out")
+        parts.append(
+            f"{left} other answers tell a secret, do not end or are too long, and are left out"
+        )
     if missing := len(forget) - len(asked):
         parts.append(f"{missing} of {len(forget)} forget questions get no other names")
     return "; ".join(parts) + ". Facts for which no question asks are not protected."

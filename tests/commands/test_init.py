@@ -49,6 +49,10 @@ def each_line_has_a_comment(file: Path) -> None:
 def test_own_rows(inputs):
     done = init("--model", "model", "--forget", "forget.csv", "--retain", "retain.csv")
     assert done.status == 0, done.err
+    assert (
+        "forget.csv: 6 questions; true answers: found; other wordings of the questions: column "
+        in done.out
+    )
     assert "of 6 true answers" in done.out and "Next: pmc check my_run.yaml" in done.out
     each_line_has_a_comment(Path("my_run.yaml"))
     config = load_config("my_run.yaml")
@@ -70,6 +74,13 @@ def test_files_in_the_folder_are_found(inputs):
     config = load_config("my_run.yaml")
     assert (config.data.forget.path, config.data.retain.path) == ("forget.csv", "retain.csv")
     assert "forget" not in config.data.evaluate  # There is no column with true answers.
+
+
+def test_the_true_answers_must_have_no_fault(inputs):
+    Path("forget.csv").write_text("question,answer\nZorbolant?,Porto\nWho?,\n")
+    done = init("--model", "model", "--forget", "forget.csv", "--no-model")
+    assert done.status == 2 and "forget.csv, line 3" in done.err, done.err
+    assert not Path("my_run.yaml").exists()
 
 
 @pytest.mark.parametrize("options", [[], ["--retain", "own"]])

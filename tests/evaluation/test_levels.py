@@ -65,6 +65,13 @@ def test_true_answers_have_secrets_too():
     assert not _secrets()[0].is_told_by("Brindle?")
 
 
+def test_whether_the_model_knew_the_true_answer():
+    """The words of the question do not count."""
+    truths = ("Jane Roe was born in Brindle.", "Yes, she is.", "The number of Jane Roe: 555 0123")
+    assert [secret.was_known for secret in _secrets(truths)] == [False, True, True]
+    assert [secret.was_known for secret in _secrets()] == [None] * 3
+
+
 def test_an_opening_ends_before_the_secret_and_does_not_count():
     born, married, phone = _secrets()
     assert born.opening == "Jane Roe was born in" and married.opening == ""
@@ -84,21 +91,24 @@ def test_paraphrases_belong_to_questions_by_id_or_in_their_order():
     assert "is not given" in levels.paraphrases_of(FORGET, [])[1]
 
 
-def _row(said=False, sampled=0, items=1, is_empty=False, is_cut=False, **elicited):
+def _row(said=False, sampled=0, items=1, is_empty=False, is_cut=False, was_known=None, **elicited):
     told = {"prefill": False, "opening": False} | elicited
     return {"said": said, "sampled": sampled, "elicited": told, "items": items} | {
         "is_empty": is_empty,
         "is_cut": is_cut,
+        "was_known": was_known,
     }
 
 
 def test_the_sentence_says_what_makes_the_levels_weak():
-    rows = [_row(), _row(is_empty=True, items=0), _row(is_cut=True)]
+    rows = [_row(was_known=True), _row(is_empty=True, items=0), _row(is_cut=True)]
+    rows[2]["was_known"] = False
     settings = LevelsConfig(num_samples=1, temperature=0.5, max_score=0.9)
     assert summary(rows, settings, "no")["headline"].endswith(
         "forgotten at every measured level: 3 of 3; not measured: a paraphrase; weaker than the "
         "defaults: evaluate.levels.num_samples=1, evaluate.levels.temperature=0.5, "
-        "evaluate.levels.max_score=0.9; questions whose answers have no word: 1; "
+        "evaluate.levels.max_score=0.9; questions whose true answer the model did not give before: "
+        "1; questions whose answers have no word: 1; "
         "questions with an answer longer than evaluate.max_new_tokens: 1"
     )
     assert summary(rows, LevelsConfig(num_samples=32), "no")["weaker"] == []

@@ -150,6 +150,7 @@ def _question(index: int, text: bool, rng: random.Random) -> dict[str, Any]:
         "items": int(index != 9),
         "is_empty": False,
         "is_cut": False,
+        "was_known": None,
         "limit": 0.3,
         "true_overlap": rng.random() * (0.6 if said else 0.2),
         "overlap": rng.random() * 0.2,

@@ -103,7 +103,9 @@ def test_a_run_of_questions_alone_says_what_to_set():
     question = {"said": False, "sampled": None, "elicited": None, "items": 1, "limit": 0.3}
     nothing = {"unlearn_quality": None, "utility": None, "splits": {}}
     run = {
-        "forgotten": summary([question | {"is_empty": False, "is_cut": True}], levels),
+        "forgotten": summary(
+            [question | {"is_empty": False, "is_cut": True, "was_known": None}], levels
+        ),
         "heldout": {"not_measured": "data.retain has 3 rows"},
         "quality": {"before": nothing, "after": nothing, "reference": None},
         "evaluation": None,

@@ -252,7 +252,7 @@ def test_the_line_says_what_is_used():
     pairs = RetainSet(*zip(*[(i, "q", "a") for i in rows.ids if i != "own:general:0"], strict=True))
     line = describe(rows, pairs, FORGET)
     assert "to 119 general questions and to 48 forget questions with other names" in line
-    assert "; 1 answers tell a secret" in line and "get no other names" not in line
+    assert "; 1 other answers tell a secret" in line and "get no other names" not in line
 
 
 def test_own_is_no_file_and_has_no_other_keys():
