@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 
 # With the model's own answers alone, each further step costs more of what no question asks for.
-_LEAST_STEPS, _LEAST_STEPS_OWN = 72, 40
+_LEAST_STEPS, _LEAST_STEPS_OWN = (72, 180), (40, 40)  # for few and for many questions
 _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 # Many questions share their replacement answers, so that each question needs fewer steps.
 _MANY_STEPS, _FEWEST_EPOCHS = 250, 5
 _RANK = 16
 _FEW = 16  # most questions that count as few
 # Weights of the retain rows for few and for many questions.
-_LAMBDA, _LAMBDA_OWN = (8.0, 3.0), (10.0, 8.0)
+_LAMBDA, _LAMBDA_OWN = (8.0, 4.0), (10.0, 8.0)
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
@@ -120,13 +120,13 @@ def step_rows(questions: int) -> int:
 
 
 def epochs_of(s: Situation) -> int:
-    """Returns the number of epochs: 12, or more for at least 72 steps.
+    """Returns the number of epochs: 12, or more for at least 72 steps (180 above 16 questions).
 
     Without retain rows, it is 10, or more for at least 40 steps. In both cases, it is lower where a
     run would have more than 250 steps, but at least 5.
     """
     rows = step_rows(s.questions)
-    steps = _LEAST_STEPS if s.has_retain_rows else _LEAST_STEPS_OWN
+    steps = (_LEAST_STEPS if s.has_retain_rows else _LEAST_STEPS_OWN)[s.questions > _FEW]
     epochs = _LEAST_EPOCHS if s.has_retain_rows else _LEAST_EPOCHS_OWN
     most = max(_FEWEST_EPOCHS, _MANY_STEPS * rows // s.questions)
     return max(min(epochs, most), -(-steps * rows // s.questions))
