@@ -172,7 +172,7 @@ def sample_answer_prefix(answer: str, probability: float, seed: int, step: int, 
         words.
     """
     rng = stream_rng(seed, Stream.ANSWER_PREFIX, step, index)
-    starts = [word.start() for word in blank_separated(answer)[1:]]
-    if not starts or rng.random() >= probability:
+    if rng.random() >= probability:
         return ""
-    return answer[: rng.choice(starts)]
+    starts = [word.start() for word in blank_separated(answer)[1:]]
+    return answer[: rng.choice(starts)] if starts else ""

@@ -3,9 +3,9 @@
 The questions are the general questions of the package and questions near the forget questions. A
 near question is a forget question with another name in place of each name of its subject: first
 with the names in the given retain questions, of which those come first that share a word with the
-subject, then with invented names. The target model answers all
-of them greedily before the first step, and training on these answers keeps what the model says.
-Facts that no question asks for are kept only by chance.
+subject, then with invented names. The target model answers all of them greedily before the first
+step, and training on these answers keeps what the model says. Facts that no question asks for are
+kept only by chance.
 
 The model may answer a question about an invented name with a fact about a real one. An answer is
 left out if its question or the answer names a subject of the forget questions, or if it gives one
@@ -125,9 +125,9 @@ def _with_kept_names(
         words = subject.split()
         others = kept.get(len(words), ())
         if number < len(others):
-            start = (first + place) % len(others)
+            start, shared = (first + place) % len(others), frozenset(words)
             turned = [*others[start:], *others[:start]]
-            turned.sort(key=lambda name: frozenset(words).isdisjoint(name.split()))
+            turned.sort(key=lambda name, shared=shared: shared.isdisjoint(name.split()))
             invented = turned[number]
         chosen[subject] = invented
     return chosen
