@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 
 # With the model's own answers alone, each further step costs more of what no question asks for.
-_LEAST_STEPS, _LEAST_STEPS_OWN = (72, 180), (40, 40)  # for few and for many questions
+_LEAST_STEPS = (72, 180)  # for few and for many questions
+_LEAST_STEPS_OWN = 60
 _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 # Many questions share their replacement answers, so that each question needs fewer steps.
 _MANY_STEPS, _FEWEST_EPOCHS = 250, 5
@@ -82,6 +83,7 @@ def first_settings(s: Situation) -> list[Choice]:
     here = f"; here: {s.row_tokens}" if s.row_tokens else ""
     choices = [
         ("pmc.sampling.num_samples", 20, "answers sampled for each question in one attempt"),
+        ("pmc.sampling.max_attempts", 6, "most attempts in a round, until an answer is forgotten"),
         ("pmc.sampling.max_new_tokens", room, f"most tokens of an answer; here: {s.answer_tokens}"),
         ("pmc.sampling.batch_size", at_once, f"answers decoded at once, {device}"),
         ("pmc.score.threshold", _threshold(s), f"share of words that may stay; answers are {kind}"),
@@ -122,11 +124,11 @@ def step_rows(questions: int) -> int:
 def epochs_of(s: Situation) -> int:
     """Returns the number of epochs: 12, or more for at least 72 steps (180 above 16 questions).
 
-    Without retain rows, it is 10, or more for at least 40 steps. In both cases, it is lower where a
+    Without retain rows, it is 10, or more for at least 60 steps. In both cases, it is lower where a
     run would have more than 250 steps, but at least 5.
     """
     rows = step_rows(s.questions)
-    steps = (_LEAST_STEPS if s.has_retain_rows else _LEAST_STEPS_OWN)[s.questions > _FEW]
+    steps = _LEAST_STEPS[s.questions > _FEW] if s.has_retain_rows else _LEAST_STEPS_OWN
     epochs = _LEAST_EPOCHS if s.has_retain_rows else _LEAST_EPOCHS_OWN
     most = max(_FEWEST_EPOCHS, _MANY_STEPS * rows // s.questions)
     return max(min(epochs, most), -(-steps * rows // s.questions))

@@ -63,7 +63,7 @@ def test_learning_rates_at_and_between_two_models():
     assert rates == sorted(rates, reverse=True) and len(set(rates)) == 4
 
 
-@pytest.mark.parametrize(("questions", "epochs"), [(1, 40), (8, 10), (12, 10), (400, 5)])
+@pytest.mark.parametrize(("questions", "epochs"), [(1, 60), (8, 15), (12, 10), (400, 5)])
 def test_own_answers_alone_have_fewer_steps(questions, epochs):
     values = chosen(questions=questions, has_retain_rows=False)
     assert values["pmc.schedule.epochs"] == epochs
