@@ -1,18 +1,16 @@
 """Sends the scalars of a run to the trackers in `log.trackers`.
 
-A tracker receives the scalars in `SCALARS` and, if it records settings, those of `shared_settings`.
+A tracker receives the scalars in `SCALARS` and, if it records settings, those of `config.public`.
 These are numbers and names of pmc, so a tracker never receives text of the data or of the model,
 paths or names of the user.
 """
 
 import importlib.util
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pmc_jax.artifacts import run_files
-from pmc_jax.config.run import Config
-from pmc_jax.config.schema import Section
 from pmc_jax.errors import UserError
 
 UNLEARN, FINETUNE = "unlearn", "finetune"  # Each stage counts its own steps.
@@ -72,7 +70,7 @@ def open_trackers(
     Args:
         names: names of the trackers.
         folder: folder of the run.
-        settings: settings of the run that trackers may record (see `shared_settings`).
+        settings: settings of the run that trackers may record (see `config.public`).
 
     Raises:
         UserError: a tracker cannot be opened.
@@ -87,23 +85,3 @@ def open_trackers(
 
         trackers.append(WeightsAndBiases(folder, settings))
     return trackers
-
-
-def shared_settings(config: Config) -> dict[str, float | str]:
-    """Returns the settings that trackers may record, by dotted name.
-
-    These are the seed, the name of the method and the numbers of the sections that define training.
-    """
-    numbers: dict[str, float | str] = {"seed": config.seed, "method.name": config.method.name}
-    for name in ("pmc", "method", "train", "finetune"):
-        numbers |= _numbers(getattr(config, name), f"{name}.")
-    return numbers
-
-
-def _numbers(section: Section, prefix: str) -> Iterator[tuple[str, float]]:
-    """Yields the dotted name and the value of each number and truth value in a section."""
-    for name, value in vars(section).items():
-        if isinstance(value, Section):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{name}", value

@@ -29,6 +29,7 @@ from pmc_jax.commands.pinned_date import pin_date
 from pmc_jax.commands.purge import purge_run
 from pmc_jax.commands.target import Target
 from pmc_jax.commands.unlearning_run import unlearn
+from pmc_jax.config.public import public_settings
 from pmc_jax.config.reading import read_json
 from pmc_jax.config.report import ReportConfig
 from pmc_jax.config.run import Config, model_path, output_dir
@@ -185,7 +186,7 @@ def _recording(
             folder.path if multihost.is_first() else None,
             config.log.text,
             config.log.trackers,
-            trackers.shared_settings(config),
+            public_settings(config),
         ) as log,
         watch.compiling_apart(),
     ):

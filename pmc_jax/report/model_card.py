@@ -4,7 +4,6 @@ The card holds numbers, names of settings and digests, but no question, no answe
 the export has copied a card of the source model, that card stays as `SOURCE_README.md`.
 """
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -17,9 +16,9 @@ import yaml
 from pmc_jax.artifacts import run_files
 from pmc_jax.artifacts.files import json_text, write_text
 from pmc_jax.config.evaluate import LEVELS
+from pmc_jax.config.public import public_settings
 from pmc_jax.config.reading import read_text
 from pmc_jax.config.run import Config
-from pmc_jax.config.schema import flatten
 from pmc_jax.errors import UserError, system_errors
 from pmc_jax.models.gguf import GGUFFile
 from pmc_jax.report.methods import LABELS
@@ -28,7 +27,6 @@ from pmc_jax.report.texts import TEXTS
 CARD, SOURCE_CARD = "README.md", "SOURCE_README.md"
 _TEXTS: dict[str, Any] = TEXTS["model_card"]
 _LICENCE = ("license", "license_name", "license_link")
-_SECTIONS = ("pmc", "method", "train")
 
 
 def write(
@@ -121,15 +119,11 @@ def _figures(results: Mapping[str, Any]) -> str:
 
 
 def _settings(config: Config) -> str:
-    """Returns the numeric settings of the method that differ from the defaults, as a list.
-
-    Texts are left out, because they may be names of private files.
-    """
-    usual = Config()
-    lines = []
-    for section in _SECTIONS:
-        defaults = flatten(dataclasses.asdict(getattr(usual, section)))
-        for name, value in flatten(dataclasses.asdict(getattr(config, section))).items():
-            if isinstance(value, int | float) and value != defaults.get(name):
-                lines.append(f"- `{section}.{name}`: {json.dumps(value)}")
-    return "\n".join([*lines, f"- `seed`: {config.seed}"])
+    """Returns the public settings that differ from the defaults, and the seed, as a list."""
+    usual = public_settings(Config())
+    lines = [
+        f"- `{name}`: {json.dumps(value)}"
+        for name, value in public_settings(config).items()
+        if value != usual.get(name) or name == "seed"
+    ]
+    return "\n".join(lines)

@@ -1,6 +1,5 @@
 """Trackers: which scalars and settings they receive, and curves that continue after a resume."""
 
-import dataclasses
 import getpass
 import importlib.util
 import json
@@ -16,7 +15,6 @@ from test_log import tensorboard_scalars
 
 from pmc_jax.artifacts import trackers
 from pmc_jax.artifacts.log import RunLog
-from pmc_jax.config.run import Config, config_from_dict
 from pmc_jax.config.train import TrainConfig
 from pmc_jax.training.losses import METHODS
 from pmc_jax.training.step_config import learning_rate
@@ -45,23 +43,6 @@ def test_every_logged_scalar_is_tracked(taught):
     losses = [(step, value) for step, name, value in finetuned if name == "finetune_loss"]
     assert [step for step, _ in losses] == [row["finetune_step"] for row in rows]
     assert losses[-1][1] == pytest.approx(rows[-1]["loss"])
-
-
-def test_settings_are_numbers_of_known_names():
-    paths = {"path": "/home/zorb"}
-    settings = {
-        "model": paths,
-        "data": {"forget": paths},
-        "pmc": {"score": {"weights": {"zorb:score": 1}}},
-        "method": {"name": "npo", "refusals": "zorb"},
-        "finetune": {"data": ["zorb"]},
-        "output": {"dir": "zorb"},
-    }
-    shared = trackers.shared_settings(config_from_dict(settings))
-    assert "zorb" not in str(shared)
-    assert shared["method.name"] == "npo" and shared["pmc.sampling.num_samples"] == 20
-    names = {f"{f.name}." for f in dataclasses.fields(Config)} | {"seed"}
-    assert all(name.startswith(tuple(names)) for name in shared)
 
 
 @pytest.mark.parametrize("decay", ["linear", "none"])

@@ -15,6 +15,7 @@ SECRETS = dict(
     pmc={
         "score": {"weights": {"forbidden": 1}, "forbidden_file": "Zorbolant.txt"},
         "schedule": {"lambda_retain": 7.5},
+        "answer": "abstain",
     },
     model={"path": "/home/Quaxish/model"},
     data={"forget": "Zorbolant.csv"},
@@ -43,7 +44,8 @@ def test_it_states_figures_settings_and_digests_and_no_private_text(model, tmp_p
     assert "base_model" not in front and "license" not in front  # Nothing states them.
     for part in ("a" * 64, "11 of 12", "| 40.0 | 77.9 |", "| 97.0 % | 95.1 % |", "pmc verify"):
         assert part in text, part
-    assert "`pmc.schedule.lambda_retain`: 7.5" in text
+    for line in ("`pmc.schedule.lambda_retain`: 7.5", '`pmc.answer`: "abstain"', "`seed`: 0"):
+        assert f"- {line}\n" in text
     for word in ("Zorb", "Quax", "/home"):
         assert word not in text and word not in str(front)
 
