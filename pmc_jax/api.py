@@ -73,8 +73,8 @@ def unlearn(
         method: name of a method (see docs/reference/methods.md), or settings of a method.
         config: settings of PMC. Methods other than PMC and PMC-alignment read only
             `config.schedule`, and `config.sampling.max_new_tokens` to check the length of prompts.
-            Of a whole `Config`, the call reads also `method`, `train`, `model`, `data` and `seed`,
-            each of which the argument of the same name replaces.
+            Of a whole `Config`, the call reads also `report.request`, `method`, `train`, `model`,
+            `data` and `seed`. Arguments of the same names replace the last five.
         train: settings of training.
         model: settings of prompts and dtypes.
         data: settings of the data. Only `max_length`, `long_rows`, `on_overlap`, `words`,
@@ -102,7 +102,7 @@ def unlearn(
     """
     if isinstance(method, str):
         method = MethodConfig(name=method)
-    others = dict(method=method, train=train, model=model, data=data)
+    others = dict(method=method, train=train, model=model, data=data, report=None)
     settings = Config(**sections_of("pmc", config, seed, **others))
     answers = None
     if METHODS[settings.method.name].reads_true_answers:

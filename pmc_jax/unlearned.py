@@ -16,6 +16,7 @@ from pmc_jax.config.evaluate import EvaluateConfig
 from pmc_jax.config.model import ModelConfig
 from pmc_jax.config.notebook import table
 from pmc_jax.config.paths import output_path
+from pmc_jax.config.report import ReportConfig, RequestConfig
 from pmc_jax.config.run import Config
 from pmc_jax.config.train import LoRAConfig
 from pmc_jax.data.records import RetainSet
@@ -138,6 +139,7 @@ class Unlearned:
         *,
         evaluation: Evaluation | None = None,
         config: EvaluateConfig | Config | Settings | None = None,
+        request: RequestConfig | Settings | None = None,
         text: bool = False,
         progress: bool = False,
     ) -> Path:
@@ -153,6 +155,8 @@ class Unlearned:
                 and utility out.
             config: settings of evaluation. Only `levels`, `leakage`, `max_new_tokens` and
                 `batch_size` are read.
+            request: removal request that the report names: its `reference`, its `date` and the
+                `responsible` person. None selects the request of the settings of `unlearn`.
             text: whether both files contain questions and answers, which may be personal data.
             progress: whether to show progress bars on stderr.
 
@@ -164,7 +168,8 @@ class Unlearned:
                 not made by `unlearn`.
 
         Example:
-            >>> result.report("report", config={"levels": {"measured": ["said"]}}).name
+            >>> levels = {"levels": {"measured": ["said"]}}
+            >>> result.report("report", config=levels, request={"reference": "R-17"}).name
             'report.html'
         """
         if self.run is None:
@@ -180,6 +185,7 @@ class Unlearned:
             page,
             settings=section_of(EvaluateConfig, config, "config"),
             evaluation=evaluation and evaluation["evaluation"],
+            request=ReportConfig(request=request or RequestConfig()).request,
             text=text,
             recorder=Recorder(bars=progress),
         )

@@ -159,6 +159,19 @@ def test_a_report_has_texts_only_on_request(unlearned, tmp_path):
     assert (tmp_path / "notes.html").read_text() == "mine"
 
 
+def test_a_report_names_the_request_and_the_model_to_delete(taught, tmp_path):
+    settings = {"pmc": tiny.published(epochs=0, max_new_tokens=8)}
+    settings["report"] = {"request": {"reference": "R-17", "responsible": "Zeta"}}
+    result = pmc.unlearn(taught, QUESTIONS, OTHERS, config=settings)
+    config, request = {"levels": {"measured": ["said"]}, "max_new_tokens": 8}, {"reference": "R-18"}
+    page = result.report(tmp_path, config=config, request=request)
+    (run,) = json.loads(page.with_suffix(".json").read_text())["runs"]
+    assert run["request"] == {"reference": "R-18", "date": None, "responsible": "Zeta"}
+    assert run["to_delete"]["by_command"] == [] and taught.source in run["to_delete"]["by_hand"][0]
+    with pytest.raises(pmc.UserError, match="date"):
+        result.report(tmp_path, config=config, request={"date": "May"})
+
+
 def test_export_in_another_dtype(unlearned, tmp_path):
     unlearned.lm.save(tmp_path / "half", dtype="bfloat16")
     assert {str(array.dtype) for array in tiny.weights(tmp_path / "half").values()} == {"bfloat16"}

@@ -11,11 +11,13 @@ import jax
 from pmc_jax.artifacts import run_files
 from pmc_jax.artifacts.files import write_json
 from pmc_jax.artifacts.log import RunLog
+from pmc_jax.artifacts.manifest import present_inputs
 from pmc_jax.artifacts.recorder import Recorder
 from pmc_jax.artifacts.run_folder import versions
 from pmc_jax.commands.answer_log import log_questions, words_of
 from pmc_jax.commands.inputs import RunInputs
 from pmc_jax.config.evaluate import EvaluateConfig
+from pmc_jax.config.report import RequestConfig
 from pmc_jax.config.run import Config
 from pmc_jax.evaluation.context import LoadedModel
 from pmc_jax.evaluation.forgotten import summary
@@ -24,6 +26,7 @@ from pmc_jax.evaluation.quality import of_recalls
 from pmc_jax.evaluation.tables import headline
 from pmc_jax.models.load import LanguageModel
 from pmc_jax.report.collect import collect
+from pmc_jax.report.remains import to_delete
 from pmc_jax.report.write import save
 from pmc_jax.sampling.generator import TextGenerator
 
@@ -54,6 +57,7 @@ def write_library_report(
     *,
     settings: EvaluateConfig,
     evaluation: Mapping[str, Any] | None,
+    request: RequestConfig,
     text: bool,
     recorder: Recorder,
 ) -> None:
@@ -65,6 +69,7 @@ def write_library_report(
         page: HTML file to write. The JSON file is next to it.
         settings: settings of the levels.
         evaluation: contents of `evaluation.json`, or None.
+        request: removal request that the report names; for a setting that is None, that of the run.
         text: whether both files contain questions and answers.
         recorder: stopwatch and progress bars.
 
@@ -104,6 +109,9 @@ def write_library_report(
         write_json(folder / run_files.RUN, {"digests": run.inputs.digests})
         if evaluation is not None:
             write_json(folder / run_files.EVALUATION_RESULTS, dict(evaluation))
-        report = collect([folder], text=text, results=results)
-        report["runs"][0]["to_delete"]["by_command"] = []  # The folder does not stay.
+        named = dataclasses.asdict(request)
+        report = collect([folder], text=text, results=results, request=named)
+        # The folder does not stay, so the manifest does not name the source model.
+        source = present_inputs({"model": {"path": lm.source}})
+        report["runs"][0]["to_delete"] = to_delete("", [], source, None)
         save(report, page, [folder])

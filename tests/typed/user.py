@@ -109,7 +109,8 @@ def unlearn(lm: pmc.LanguageModel, config: pmc.Config) -> pmc.Unlearned:
     for id_, text in result.replacements.items():
         print(id_, result.originals[id_], text or "none", f"{result.scores[id_]:.2f}")
     print(result.plot())  # the keywords of savefig have no types
-    assert_type(result.report("report.html", config={"levels": {"num_samples": 4}}), Path)
+    levels, request = {"levels": {"num_samples": 4}}, pmc.RequestConfig(reference="R-17")
+    assert_type(result.report("report.html", config=levels, request=request), Path)
     print(result.rounds[-1]["retain_loss"], result.seconds["total"], result.tokens["trained"])
     print(result.answer(FORGET, max_new_tokens=8), result.adapters, result.lora)
     result.lm.save("out/model", dtype="bfloat16")
