@@ -20,8 +20,9 @@ def documented() -> dict[str, object]:
     objects: dict[str, object] = {}
     for name in pmc.__all__:
         objects[name] = value = getattr(pmc, name)
-        methods = vars(value).items() if name in ("LanguageModel", "Unlearned") else ()
-        objects |= {f"{name}.{m}": f for m, f in methods if m[0] != "_" and inspect.isfunction(f)}
+        if inspect.isclass(value) and not issubclass(value, Section):
+            methods = inspect.getmembers(value, inspect.isfunction)
+            objects |= {f"{name}.{m}": f for m, f in methods if m[0] != "_"}
     return objects
 
 

@@ -218,6 +218,7 @@ class EvaluateConfig(Section):
 
     @property
     def makes_reference(self) -> bool:
+        """Whether a run trains the reference model itself."""
         return self.make_reference and self.reference is None
 
     @property

@@ -76,9 +76,16 @@ class _Rows:
     def select(self, indices: Iterable[int]) -> Self:
         """Returns a new record with the rows at the given indices, in the order of the indices.
 
+        Args:
+            indices: indices of rows, of which negative ones count from the end.
+
         Raises:
             UserError: an index is repeated, because ids must be unique.
             IndexError: an index is out of range.
+
+        Example:
+            >>> pmc.ForgetSet(("a", "b"), ("Where does Jane Roe live?", "Who is she?")).select([1])
+            ForgetSet(1 rows)
         """
         rows = [int(i) for i in indices]
         names = self._column_names()
