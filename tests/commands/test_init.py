@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import tiny_runs as tiny
 
 from pmc_jax import cli
 from pmc_jax.config.run import load_config
+
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +37,13 @@ def inputs(inputs_folder, tmp_path, monkeypatch) -> Path:
 
 
 def init(*arguments: str) -> tiny.Done:
+    return command("init", *arguments)
+
+
+def command(*arguments: str) -> tiny.Done:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main(["init", *arguments])
+        status = cli.main(list(arguments))
     assert not [word for word in tiny.WORDS if word in out.getvalue() + err.getvalue()]
     return tiny.Done(status, out.getvalue(), err.getvalue())
 
@@ -66,6 +74,19 @@ def test_own_rows(inputs):
     again = init("--model", "model")
     assert again.status == 2 and "my_run.yaml: the file exists already" in again.err
     assert Path("my_run.yaml").read_text() == text
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_reach_a_verdict(inputs):
+    section = README.read_text().partition("## Your own data")[2]
+    lines = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    commands = [shlex.split(line.replace("MODEL", "model"), comments=True) for line in lines]
+    assert [words[1] for words in commands] == ["init", "check", "unlearn"]
+    for words in commands:
+        done = command(*words[1:])
+        assert done.status == 0, done.err
+    assert re.search(r"^Verdict: ", done.out, re.MULTILINE)
+    assert Path("runs/my_run/report.html").exists() and Path("runs/my_run/model").is_dir()
 
 
 def test_files_in_the_folder_are_found(inputs):
