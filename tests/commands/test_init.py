@@ -12,7 +12,6 @@ import tiny_runs as tiny
 from pmc_jax import cli
 from pmc_jax.config.run import load_config
 
-
 README = Path(__file__).parents[2] / "README.md"
 
 
