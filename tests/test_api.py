@@ -12,7 +12,6 @@ import pytest
 import tiny_runs as tiny
 
 import pmc_jax as pmc
-from pmc_jax.commands.inputs import placed
 from pmc_jax.config.run import Config
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES
 from pmc_jax.sampling.generator import TextGenerator
@@ -49,7 +48,7 @@ def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm):
             "sample_rules": {"vocab": []},
         }
     )
-    changed = pmc.load(lm.source, **placed(config))
+    changed = pmc.load(lm.source, mesh=config)
     assert dict(changed.layout.rules) == {**TRAIN_RULES, "embed": (), "mlp": ("fsdp",)}
     generator = TextGenerator.of(changed, pmc.ModelConfig())
     assert dict(generator.layout.rules) == {**SAMPLE_RULES, "vocab": ()}
@@ -57,9 +56,9 @@ def test_rows_of_the_sharding_tables_reach_training_and_sampling(lm):
     up = changed.model.arrays()["layers.up"].sharding
     assert up.spec == jax.P(None, None, "fsdp")
     with pytest.raises(
-        pmc.UserError, match=r"mpl: this logical axis is unknown\. Did you mean mlp\?"
+        pmc.UserError, match=r"mpl: this setting is unknown\. Did you mean sample_rules\.mlp\?"
     ):
-        pmc.load(lm.source, sample_rules={"mpl": ["fsdp"]})
+        pmc.load(lm.source, mesh={"sample_rules": {"mpl": ["fsdp"]}})
 
 
 def _arrays(lm) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pmc_jax.artifacts import manifest, run_files, run_folder
 from pmc_jax.artifacts.checkpoint import Checkpoints
-from pmc_jax.commands.inputs import placed
 from pmc_jax.commands.recorded import recorded_config, source_model
 from pmc_jax.config.run import Config, output_dir
 from pmc_jax.distributed import multihost
@@ -140,7 +139,7 @@ def _load_step(config: Config, folder: Path, checkpoints: Checkpoints, step: int
     fix = "Set model.path to that model"
     if is_target:
         fix = "Make the model with pmc finetune CONFIG --overwrite"
-    lm = load(source_model(config, folder, fix=fix)[0], **placed(config))
+    lm = load(source_model(config, folder, fix=fix)[0], mesh=config)
     generator = TextGenerator.of(lm, config.model)
     # No step is taken, so the export needs no GPU for the attention kernel of the run.
     train = dataclasses.replace(config.train, attention="xla")

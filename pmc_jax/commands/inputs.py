@@ -33,7 +33,6 @@ from pmc_jax.data.sets import (
 )
 from pmc_jax.distributed import multihost
 from pmc_jax.distributed.busy import busy
-from pmc_jax.distributed.mesh import make_mesh
 from pmc_jax.errors import UserError, about, at_once
 from pmc_jax.evaluation.heldout import hold_out
 from pmc_jax.models.load import LanguageModel, find, load
@@ -167,13 +166,6 @@ def model_digest(path: str) -> str:
         return multihost.broadcast(lambda: file_digest(find(path)))
 
 
-def placed(config: Config) -> dict[str, Any]:
-    """Returns the mesh and the sharding tables as keyword arguments for `load`."""
-    c = config.mesh
-    mesh = make_mesh(c.data, c.fsdp, c.tensor, slices=c.slices)
-    return dict(mesh=mesh, train_rules=c.train_rules, sample_rules=c.sample_rules)
-
-
 def input_files(config: Config, model: str) -> dict[str, dict[str, str]]:
     """Returns the path and the SHA-256 digest of the model and of each data file of a run.
 
@@ -293,4 +285,4 @@ def load_model(
     whole = trained is not None and not trained.lora.rank
     dtype = jnp.dtype("float32") if whole else compute_dtype(config.model.compute_dtype)
     with busy("load the model"):
-        return load(path, **placed(config), dtype=dtype.name)
+        return load(path, mesh=config, dtype=dtype.name)

@@ -27,8 +27,6 @@ from pmc_jax.config.wording import nearest, offer
 
 AXES = ("slice", "data", "fsdp", "tensor")
 
-Rules = Mapping[str, Sequence[str]]
-
 # An axis is replicated if the number of its shards does not divide its size.
 TRAIN_RULES: Mapping[str, tuple[str, ...]] = {
     "rows": ("slice", "data", "fsdp"),
@@ -47,13 +45,10 @@ SAMPLE_RULES: Mapping[str, tuple[str, ...]] = {**TRAIN_RULES, "embed": ()}
 LOGICAL_AXES = tuple(TRAIN_RULES)
 
 
-def rule_faults(rules: Rules, where: str = "") -> Iterator[str]:
+def rule_faults(rules: Mapping[str, Sequence[str]], where: str) -> Iterator[str]:
     """Yields a message for each invalid row of a table, as "WHERE.axis: what is wrong"."""
     for logical, axes in rules.items():
-        name = f"{where}.{logical}" if where else logical
-        if logical not in LOGICAL_AXES:
-            guess = nearest(logical, LOGICAL_AXES)
-            yield f"{name}: this logical axis is unknown. {offer(guess, LOGICAL_AXES)}"
+        name = f"{where}.{logical}"
         for axis in axes:
             if axis not in AXES:
                 advice = offer(nearest(axis, AXES), AXES)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pmc_jax.config.sharding import AXES, SAMPLE_RULES, TRAIN_RULES, Rules, rule_faults
+from pmc_jax.config.sharding import AXES, SAMPLE_RULES, TRAIN_RULES
 from pmc_jax.errors import UserError
 
 __all__ = ["AXES", "SAMPLE_RULES", "TRAIN_RULES", "Layout", "layout", "make_mesh"]
@@ -232,28 +232,26 @@ def _by_slice(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
 
 
 def layout(
-    mesh: Mesh, rules: Mapping[str, tuple[str, ...]], changed: Rules | None = None
+    mesh: Mesh,
+    rules: Mapping[str, tuple[str, ...]],
+    changed: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Layout:
     """Builds a layout from a mesh and sharding rules.
 
     Args:
         mesh: mesh that `make_mesh` returns.
         rules: mapping from logical axes to mesh axes, such as `TRAIN_RULES`.
-        changed: entries that replace entries of `rules`.
+        changed: entries that replace entries of `rules` (see `MeshConfig`).
 
     Raises:
-        UserError: the mesh does not have the axes `AXES`, or `changed` names an unknown axis
-            or an axis twice.
+        UserError: the mesh does not have the axes `AXES`.
     """
     if set(mesh.axis_names) != set(AXES):
         raise UserError(
             f"mesh: the axes must be {', '.join(AXES)}, but they are "
             f"{', '.join(mesh.axis_names)}. Build the mesh with pmc_jax.make_mesh."
         )
-    if faults := list(rule_faults(changed or {})):
-        raise UserError(f"rules: {' '.join(faults)}")
-    table = {**rules, **{name: tuple(axes) for name, axes in (changed or {}).items()}}
-    return Layout(mesh, tuple(sorted(table.items())))
+    return Layout(mesh, tuple(sorted({**rules, **(changed or {})}.items())))
 
 
 def round_up(value: int, multiple: int) -> int:

