@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -103,14 +104,44 @@ def test_each_fault_of_the_settings_has_a_line(inputs):
     ]
 
 
+def split_special_tokens(folder: Path) -> None:
+    """Makes the tokenizer of a copied model encode a spelt "</s>" as three tokens."""
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary |= {part: len(vocabulary) + i for i, part in enumerate(("</", "s", ">"))}
+    path.write_text(json.dumps(tokenizer))
+
+
 def test_peculiar_rows_are_counted(inputs):
+    shutil.copytree("model", "split")
+    split_special_tokens(Path("split"))
     twice = [tiny.RETAIN[0], *tiny.RETAIN, tiny.FORGET[0]]
     long = {"question": tiny.WORDS[0], "answer": " ".join(tiny.WORDS[:30])}
-    tiny.write_rows(Path("odd.jsonl"), [*twice, long, {"question": "<eos>", "answer": "<eos> x"}])
-    out = check("data.retain.path=odd.jsonl", "data.max_length=20", "data.long_rows=drop").out
-    assert "1 forget questions that are also retain questions (forget:0)" in out
-    assert "1 repeated retain questions (odd:1)" in out
-    assert "1 rows of data.retain longer than 20 tokens (odd:10)" in out
+    special = [
+        {"question": "</s>", "answer": tiny.WORDS[1]},
+        {"question": tiny.WORDS[2], "answer": f"{tiny.WORDS[3]} </s>"},
+        {"question": "<eos>", "answer": "<eos> x"},  # not a token of this model
+    ]
+    tiny.write_rows(Path("odd.jsonl"), [*twice, long, *special])
+    again = dict(tiny.FORGET[1], question=f" {tiny.FORGET[1]['question']}")
+    tiny.write_rows(Path("asked.jsonl"), [*tiny.FORGET, again, {"question": f"{tiny.WORDS[4]} </s>"}])
+    out = check(
+        "data.retain.path=odd.jsonl",
+        "data.forget.path=asked.jsonl",
+        *("model.path=split", "data.max_length=20", "data.long_rows=drop"),
+    ).out
+    for part in (
+        "1 forget questions that are also retain questions (asked:0)",
+        "1 repeated forget questions (asked:6)",
+        "1 repeated retain questions (odd:1)",
+        "1 rows of data.forget that spell out a special token (asked:7)",
+        "2 rows of data.retain that spell out a special token (odd:11, odd:12)",
+        "1 rows of data.retain longer than 20 tokens (odd:10)",
+    ):
+        assert f"  {part}\n" in f"{out}\n", out
+    assert "rows of data.evaluate" not in out
 
 
 def test_missing_sets_are_named(inputs):
