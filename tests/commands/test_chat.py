@@ -1,6 +1,7 @@
 """`pmc chat`: conversations through a pipe and in a terminal."""
 
 import io
+import itertools
 import os
 import pty
 import re
@@ -14,10 +15,11 @@ import pytest
 import tiny_runs as tiny
 from jax import monitoring
 
-from pmc_jax import cli
+from pmc_jax import ModelConfig, cli, load
 from pmc_jax.commands import start
 from pmc_jax.commands.chat_job import _GrowingText
 from pmc_jax.sampling.chat_session import ChatSession
+from pmc_jax.sampling.generator import TextGenerator
 
 QUESTIONS = [row["question"] for row in tiny.FORGET]
 FIRST, SECOND = QUESTIONS[:2]
@@ -28,6 +30,13 @@ def chat(monkeypatch, *lines: str, config: str = "out") -> tiny.Done:
     content = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
     return tiny.pmc("chat", config=config)
+
+
+@pytest.fixture
+def session(taught) -> ChatSession:
+    lm = load(taught.out / "model")
+    generator = TextGenerator.of(lm, ModelConfig())
+    return ChatSession(generator, generator.snapshot(lm.model), max_new_tokens=8, batch_size=8)
 
 
 def test_both_models_answer_each_line_of_a_pipe(taught, monkeypatch):
@@ -60,6 +69,34 @@ def test_both_models_answer_each_line_of_a_pipe(taught, monkeypatch):
         ["prefill", "decode"],
     )
     assert tiny.digest(taught.folder) == files
+
+
+def test_one_model_or_both_answer_as_the_commands_say(taught, monkeypatch):
+    monkeypatch.chdir(taught.folder)
+    done = chat(monkeypatch, "/before", FIRST, "/after", "/new", FIRST, "/both", "/new", FIRST)
+    logged = next(row for row in taught.log("answer") if row["question"] == FIRST)
+    before, after = (f"{name + ':':10}{logged[name]}" for name in ("before", "after"))
+    asked, begun = f"question: {FIRST}", f"{'':10}(new conversation)"
+    said = [f"{'':10}(answers: {names})" for names in ("before", "after", "before, after")]
+    assert [line for line in done.lines if line] == [
+        *(said[0], asked, before),
+        *(said[1], begun, asked, after),
+        *(said[2], begun, asked, before, after),
+    ]
+    assert done.status == 0 and before.split(":")[1].split() != after.split(":")[1].split()
+
+
+def test_an_answer_grows_token_by_token(session):
+    whole = session.ask(FIRST).texts[0]
+    for prefill in ("", whole.split()[0]):
+        session.messages.clear()
+        texts: list[str] = []
+        reply = session.ask(FIRST, prefill=prefill, on_text=texts.append)
+        assert texts[-1] == reply.texts[0] == whole
+        sizes = [len(text.split()) for text in texts]
+        assert all(whole.startswith(text) for text in texts)
+        assert sizes[0] == 1 + bool(prefill) and sizes[-1] >= 4
+        assert all(next_ - size in (0, 1) for size, next_ in itertools.pairwise(sizes))
 
 
 def test_samples_prefill_and_invalid_lines(taught, monkeypatch):
