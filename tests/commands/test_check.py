@@ -126,7 +126,8 @@ def test_peculiar_rows_are_counted(inputs):
     ]
     tiny.write_rows(Path("odd.jsonl"), [*twice, long, *special])
     again = dict(tiny.FORGET[1], question=f" {tiny.FORGET[1]['question']}")
-    tiny.write_rows(Path("asked.jsonl"), [*tiny.FORGET, again, {"question": f"{tiny.WORDS[4]} </s>"}])
+    asked = [*tiny.FORGET, again, {"question": f"{tiny.WORDS[4]} </s>"}]
+    tiny.write_rows(Path("asked.jsonl"), asked)
     out = check(
         "data.retain.path=odd.jsonl",
         "data.forget.path=asked.jsonl",
