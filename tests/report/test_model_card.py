@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import gguf
 import pytest
 import report_cases as cases
 import tiny_runs as tiny
@@ -71,6 +72,22 @@ def test_a_source_card_of_another_form_states_no_licence(content, model, tmp_pat
         (tmp_path / "README.md").write_bytes(content)
     write(model, Config(model={"path": "x"}), {"path": str(tmp_path), "sha256": "a"}, 3, None)
     assert "license" not in card(model / "README.md")[0]
+
+
+@pytest.mark.parametrize("stated", ["apache-2.0", None, "a\x1bb"])
+def test_the_licence_of_a_gguf_file_is_on_the_card(stated, model, tmp_path):
+    source = str(tmp_path / "model.gguf")
+    writer = gguf.GGUFWriter(source, "llama")
+    if stated is not None:
+        writer.add_license(stated)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    write(model, Config(model={"path": source}), {"path": source, "sha256": "a"}, 3, None)
+    front, _ = card(model / "README.md")
+    found = {name: front[name] for name in front if "license" in name}
+    assert found == ({"license": stated} if stated == "apache-2.0" else {})
 
 
 def test_a_run_and_its_exports_write_the_same_card(finished):
