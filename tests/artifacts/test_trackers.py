@@ -5,7 +5,10 @@ import importlib.util
 import json
 import os
 import platform
+import re
+import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from pmc_jax.training.step_config import learning_rate
 needs_wandb = pytest.mark.skipif(
     importlib.util.find_spec("wandb") is None, reason="needs wandb: pip install wandb"
 )
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 
 def test_every_logged_scalar_is_tracked(taught):
@@ -69,9 +73,30 @@ def test_wandb_that_is_not_installed_is_named(inputs, monkeypatch):
     tiny.assert_names(tiny.refused("unlearn", "log.trackers=[mlflow]"), "tensorboard, wandb")
 
 
+def git(*arguments: str) -> str:
+    author = ("-c", "user.name=CanaryAuthor", "-c", "user.email=author@canary.example")
+    return subprocess.check_output(["git", *author, *arguments], text=True).strip()
+
+
+def commit_a_script() -> str:
+    """Makes the current folder a git repository with a changed script; the hash of its commit."""
+    script = Path("canary_script.py")
+    script.write_text("print('CanaryCode')\n")
+    git("init", "--quiet")
+    git("remote", "add", "origin", "https://canary.example/CanaryOwner/project.git")
+    git("add", str(script))
+    git("commit", "--quiet", "--message", "CanaryMessage")
+    script.write_text("print('CanaryChange')\n")
+    return git("rev-parse", "HEAD")
+
+
+@needs_git
 @needs_wandb
 def test_wandb_records_numbers_and_no_text(inputs, monkeypatch):
     """A run that is interrupted and resumes; its offline files hold none of the canaries."""
+    commit = commit_a_script()
+    monkeypatch.setenv("WANDB_PROGRAM", "canary_script.py")
+    monkeypatch.setenv("WANDB_SAVE_CODE", "true")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(sys, "argv", ["pmc", "unlearn", "CanaryArgument"])
     options = ["log.trackers=[wandb]", "log.text=true", "output.checkpoint_every=4"]
@@ -86,8 +111,11 @@ def test_wandb_records_numbers_and_no_text(inputs, monkeypatch):
     runs = sorted(folder.glob("*/run-*.wandb"))
     assert len(runs) == 2 and len({path.name for path in runs}) == 1  # one run, in two parts
     assert not [path for path in files if path.is_symlink() or path.suffix == ".log"]
+    assert not [path for path in files if path.suffix in (".py", ".patch")]
     content = b"".join(path.read_bytes() for path in files)
-    for text in (*tiny.WORDS, "CanaryArgument", str(inputs), "run.yaml", ".jsonl", os.getcwd()):
+    # The canaries are in an argument, in the script, and in the commit and the remote.
+    assert not re.findall(rb"[\w:/.]*canary[\w:/.]*", content.lower())
+    for text in (*tiny.WORDS, commit, str(inputs), "run.yaml", ".jsonl", os.getcwd()):
         assert text.encode() not in content, text
     for text in (platform.node(), getpass.getuser(), sys.executable, "pytest"):
         assert len(text) < 3 or text.encode() not in content, text
