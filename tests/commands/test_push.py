@@ -116,6 +116,19 @@ def test_runs_that_are_refused(forgotten, hub):
     assert hub.requests == []
 
 
+def test_a_run_without_an_unlearned_model_is_refused(forgotten, hub):
+    results = tiny.results()
+    Path("out/results.json").write_text(json.dumps(results | {"step": 0}))
+    manifest.record(Path("out"), ["results.json"])
+    said = ("out: the run has no unlearned model in model/", "pmc unlearn", "pmc export")
+    tiny.assert_names(refused("--allow-not-forgotten"), *said)
+    Path("out/results.json").write_text(json.dumps(results))
+    Path("out/model").rename("out/moved")
+    manifest.record(Path("out"), ["results.json", "model"])
+    tiny.assert_names(refused("--allow-not-forgotten"), *said)
+    assert hub.requests == [] and not hub.repositories
+
+
 def test_a_model_that_has_not_forgotten_needs_the_flag(finished, hub):
     results = tiny.results()
     results["forgotten"]["forgotten"] = None  # no level was measured
