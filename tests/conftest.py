@@ -44,7 +44,7 @@ _QUICK = (
     *("unlearning/test_store.py", "unlearning/test_selection.py", "unlearning/test_refusals.py"),
     *("artifacts/test_manifest.py", "artifacts/test_log.py", "distributed/test_launch.py"),
     *("planning/test_planning.py", "planning/test_first_settings.py"),
-    *("sampling/test_buckets.py", "test_cli.py", "test_docs.py"),
+    *("sampling/test_buckets.py", "test_cli.py", "test_docs.py", "test_packaging.py"),
 )
 
 
