@@ -123,7 +123,8 @@ def stop_in_unlearning(cache: Path) -> int:
     return steps[-1]
 
 
-@pytest.mark.parametrize("lost", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
 def test_the_others_end_and_name_the_process_that_is_lost(lost, inputs, cache):
     # Where process 0 is lost, the end of its connections says so.
     job = unlearn(cache, "finetune.epochs=10000", PMC_HOST_SECONDS=("30", "3")[lost])

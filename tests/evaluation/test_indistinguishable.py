@@ -82,6 +82,7 @@ def test_too_few_questions_or_models():
         assert "indistinguishable" not in evaluation["measures"]
 
 
+@pytest.mark.slow
 def test_rows_hold_numbers_and_depend_on_the_models(tmp_path):
     loaded: list[str] = []
     models = {"after": model(1, loaded=loaded)}
