@@ -238,6 +238,10 @@ class ScheduleConfig(Section):
         max_retain_loss: retain loss of a step (mean cross-entropy, see `train.loss_mean`) above
             which the run stops with an error; None disables the limit, and gradient_ascent and rmu
             need None.
+        focus: share of the forget rows of a step that are replaced with questions whose greedy
+            answers still tell the secrets of the original answers; the questions are asked again
+            before each round after the warm-up; 0 asks none, and every epoch then visits all
+            questions equally often; only PMC and PMC-alignment read this setting.
 
     Example:
         >>> pmc.ScheduleConfig(epochs=20, lambda_retain=15)
@@ -249,6 +253,7 @@ class ScheduleConfig(Section):
     retain_rows: int = setting(3, between(1, 1000))
     lambda_retain: float = setting(6.0, at_least(0))
     max_retain_loss: float | None = setting(None, above(0))
+    focus: float = setting(0.0, between(0, 1))
 
 
 @dataclass(frozen=True)

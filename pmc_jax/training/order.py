@@ -4,9 +4,9 @@ Every draw depends only on the seed, the stream and numbers such as the step. A 
 therefore needs no saved random state.
 """
 
+import dataclasses
 import enum
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Stream(enum.IntEnum):
     WORD_DROPOUT = 6
     ANSWER_PREFIX = 7
     ANSWER = 8
+    FOCUS = 9
 
 
 def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
@@ -36,7 +37,7 @@ def stream_rng(seed: int, stream: Stream, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([seed, int(stream), *numbers])
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Step:
     """Rows of one gradient step in an unlearning run.
 
@@ -51,6 +52,23 @@ class Step:
     index: int
     forget: np.ndarray
     retain: np.ndarray
+
+
+def focused(step: Step, questions: Sequence[int], share: float, seed: int) -> Step:
+    """Replaces forget rows of a step with some of the given questions.
+
+    Args:
+        step: step whose rows are replaced.
+        questions: indices of questions; if there are none, the step is returned as it is.
+        share: probability with which each forget row is replaced.
+        seed: seed of the run.
+    """
+    if not len(questions):
+        return step
+    draws = stream_rng(seed, Stream.FOCUS, step.index)
+    drawn = draws.choice(questions, size=len(step.forget))
+    forget = np.where(draws.random(len(step.forget)) < share, drawn, step.forget)
+    return dataclasses.replace(step, forget=forget)
 
 
 def epoch_order(num_rows: int, epoch: int, seed: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.training.batch import TrainBatch
 from pmc_jax.training.divergence import DivergenceGuard
 from pmc_jax.training.losses import Objective, coefficients
-from pmc_jax.training.order import Step, plan_steps, total_steps
+from pmc_jax.training.order import Step, focused, plan_steps, total_steps
 from pmc_jax.training.packing import Packer
 from pmc_jax.training.trainer import Trainer
 from pmc_jax.unlearning.source import RowSource
@@ -266,6 +266,8 @@ class Unlearning:
     def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], bool]) -> None:
         """Prepares a round, unless the run was resumed within the round, and runs its steps."""
         preemption.check()
+        told = self._told() if self._round is None else self._round["told"]
+        steps = [focused(s, told, self._schedule.focus, self._config.seed) for s in steps]
         if self._round is None:
 
             def report(text: str) -> None:
@@ -273,7 +275,7 @@ class Unlearning:
                 preemption.check()
 
             prepared = self.source.prepare_round(steps, self.trainer.model, report)
-            self._round = {**prepared, "losses": []}
+            self._round = {**prepared, "told": told, "losses": []}
         wanted = False
         for step in steps:
             self._take_step(step, bar)
@@ -291,6 +293,13 @@ class Unlearning:
                 break
             if step is not steps[-1]:
                 preemption.check()
+
+    def _told(self) -> list[int]:
+        """Returns the questions that the next round focuses on."""
+        if not self._schedule.focus or self.done < self._train.warmup_steps:
+            return []
+        with self.recorder.watch.stage("sample"):
+            return list(self.source.told(self.trainer.model))
 
     def _stop_reason(self) -> str | None:
         """Returns the reason why a run ends early after this step, or None if it does not."""
@@ -333,7 +342,9 @@ class Unlearning:
         self._guard.check(self.done, metrics, [s.id for s in sequences])
 
     def _end_round(self) -> None:
-        losses = self._round.pop("losses")
+        losses, told = self._round.pop("losses"), self._round.pop("told")
+        if self._schedule.focus:
+            self._round["questions_told"] = len(told)
         means = {f"{n}_loss": float(np.mean([one[n] for one in losses])) for n in losses[0]}
         self.rounds.append({"step": self.done, **self._round, **self.source.summary(), **means})
 

@@ -319,19 +319,27 @@ class PMCSource(RowSource):
             answers = [list(map(answer_of, texts)) for texts in answers]
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
+    def told(self, model: Decoder) -> list[int]:
+        """Returns the questions that are not forgotten. Skipped questions do not count."""
+        return self._test().told(model, self._asked)
+
     def is_done(self, model: Decoder) -> bool:
         """Returns whether all questions have answers of score 0 and none tells its secret.
 
         Skipped questions do not count.
         """
-        if self._unreplaced(self.ids):
-            return False
-        asked = [i for i, id_ in enumerate(self.ids) if id_ not in self._skipped]
+        return not self._unreplaced(self.ids) and self._test().passes(model, self._asked)
+
+    @property
+    def _asked(self) -> list[int]:
+        return [i for i, id_ in enumerate(self.ids) if id_ not in self._skipped]
+
+    def _test(self) -> ForgetTest:
         if self._forget_test is None:
             originals = list(self.originals.values())
             how = (self._generator, self._forget, self._retain, originals, self._config)
             self._forget_test = ForgetTest(*how)
-        return self._forget_test.passes(model, asked)
+        return self._forget_test
 
     def finish(self) -> None:
         """Warns of questions without an answer to train on, and of originals that have no word."""

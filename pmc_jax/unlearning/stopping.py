@@ -15,6 +15,7 @@ from pmc_jax.data.thoughts import answer_of
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.sampling.sampler import GREEDY, Sampler
+from pmc_jax.sampling.snapshot import SamplingWeights
 from pmc_jax.scoring.secret import find_secrets
 from pmc_jax.training.likelihood import token_scores
 from pmc_jax.training.order import Stream, stream_rng
@@ -74,14 +75,18 @@ class ForgetTest:
         levels = config.evaluate.levels
         self._secrets = find_secrets(forget.questions, originals, retain, levels)
 
+    def told(self, model: Decoder, rows: Sequence[int]) -> list[int]:
+        """Returns which of the questions in `rows` have a greedy answer that tells its secret."""
+        answers = self._answers(self._generator.snapshot(model), rows, GREEDY, 1, "")
+        return [i for i, texts in zip(rows, answers, strict=True) if self._tells(i, texts)]
+
     def passes(self, model: Decoder, rows: Sequence[int]) -> bool:
         """Returns whether no answer to the questions in `rows` tells the secret of its question.
 
         The answers are the greedy answer, the greedy answer after the prefill and
         `pmc.stop.num_samples` samples. The same samples are drawn in every call.
         """
-        sampling, seed = self._config.pmc.sampling, self._config.seed
-        weights, questions = self._generator.snapshot(model), [self._questions[i] for i in rows]
+        weights = self._generator.snapshot(model)
         prefill = self._config.evaluate.leakage.prefill_text
         count = self._config.pmc.stop.num_samples
         for sampler, num_samples, prefix in (
@@ -89,22 +94,34 @@ class ForgetTest:
             (GREEDY, 1, prefill),
             (Sampler(1.0), count, ""),
         ):
-            if not num_samples:
-                continue
-            # An answer with its first tokens is no longer than a sampled answer, so it fits.
-            given = len(self._generator.encoder.answer_prefix(prefix))
-            answers = self._generator.sample(
-                *(weights, questions, sampler),
-                num_samples=num_samples,
-                max_new_tokens=max(1, sampling.max_new_tokens - given),
-                batch_size=sampling.batch_size,
-                seed=seed,
-                answer_prefix=prefix,
-            )
-            for i, texts in zip(rows, answers, strict=True):
-                if any(self._secrets[i].is_told_by(answer_of(text)) for text in texts):
+            if num_samples:
+                answers = self._answers(weights, rows, sampler, num_samples, prefix)
+                if any(self._tells(i, texts) for i, texts in zip(rows, answers, strict=True)):
                     return False
         return True
+
+    def _answers(
+        self,
+        weights: SamplingWeights,
+        rows: Sequence[int],
+        sampler: Sampler,
+        num_samples: int,
+        prefix: str,
+    ) -> list[list[str]]:
+        sampling = self._config.pmc.sampling
+        # An answer with its first tokens is no longer than a sampled answer, so it fits.
+        given = len(self._generator.encoder.answer_prefix(prefix))
+        return self._generator.sample(
+            *(weights, [self._questions[i] for i in rows], sampler),
+            num_samples=num_samples,
+            max_new_tokens=max(1, sampling.max_new_tokens - given),
+            batch_size=sampling.batch_size,
+            seed=self._config.seed,
+            answer_prefix=prefix,
+        )
+
+    def _tells(self, row: int, texts: Sequence[str]) -> bool:
+        return any(self._secrets[row].is_told_by(answer_of(text)) for text in texts)
 
 
 class EarlyStop:

@@ -15,6 +15,7 @@ from pmc_jax.artifacts.run_folder import OutputFolder
 from pmc_jax.commands import unlearning_run
 from pmc_jax.commands.target import Target
 from pmc_jax.training.trainer import Trainer
+from pmc_jax.unlearning.stopping import ForgetTest
 
 # Interrupted runs
 
@@ -69,6 +70,20 @@ def test_a_resumed_run_ends_as_one_without_a_break(steps, unbroken, long_inputs)
     _assert_as_unbroken(unbroken)
     seconds = tiny.results()["seconds"]
     assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
+
+
+def test_a_run_with_focus_goes_on_within_a_round(unbroken, long_inputs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ForgetTest, "told", lambda *_: asked.append(1) or [1])
+    options = ["pmc.schedule.focus=1", "pmc.schedule.steps_per_round=2", "train.warmup_steps=1"]
+    tiny.succeed("unlearn", *options, "output.dir=whole", "log.text=true")
+    told = [one["questions_told"] for one in tiny.results("whole")["rounds"]]
+    assert told == [0, 1, 1] and len(asked) == 2  # No question is asked during the warm-up.
+    with tiny.crashing(Trainer, "step", 3):
+        tiny.pmc("unlearn", *options, "log.text=true")
+    tiny.succeed("unlearn", *options, "log.text=true")
+    _assert_as_unbroken(Path("whole"))
+    assert not tiny.same_weights("out/model", unbroken / "model")
 
 
 def test_a_run_may_break_more_than_once(unbroken, long_inputs):

@@ -14,6 +14,7 @@ from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.training.order import (
     epoch_order,
     epoch_rows,
+    focused,
     plan_steps,
     total_steps,
 )
@@ -121,6 +122,25 @@ def test_retain_rows_are_drawn_with_the_given_shares():
     steps = plan_steps(100, 5, 20, 40, seed=0, retain_rows=3, retain_shares=shares)
     draws = np.bincount(np.concatenate([step.retain for step in steps]), minlength=5)
     assert stats.chisquare(draws, 12000 * shares).pvalue > 0.01
+
+
+def test_focus_replaces_a_share_of_the_forget_rows():
+    steps = list(plan_steps(50, 10, 8, 40, seed=0, retain_rows=2))
+    kept, replaced = 0, []
+    for step in steps:
+        assert focused(step, [], 1.0, 0) is step
+        assert (focused(step, [3, 7], 0.0, 0).forget == step.forget).all()
+        new = focused(step, [3, 7], 0.25, 0)
+        assert (new.index, new.epoch) == (step.index, step.epoch) and new.retain is step.retain
+        np.testing.assert_array_equal(new.forget, focused(step, [3, 7], 0.25, 0).forget)
+        is_kept = new.forget == step.forget
+        kept += is_kept.sum()
+        replaced += list(new.forget[~is_kept])
+        assert set(focused(step, [3, 7], 1.0, 0).forget) <= {3, 7}
+    rows = 8 * len(steps)
+    # Some rows are replaced with themselves: the two questions are 2 of 50.
+    assert stats.binomtest(int(kept), rows, 0.75 + 0.25 / 50).pvalue > 0.01
+    assert stats.chisquare([replaced.count(3), replaced.count(7)]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 8])

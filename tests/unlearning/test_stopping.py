@@ -84,10 +84,21 @@ class Answering:
         return [[*harmless, self._answers.get(kind, "It is a town.")] for _ in questions]
 
 
-def passes(generator: Answering, rows=(0, 1), num_samples=8) -> bool:
+def forget_test(generator: Answering, num_samples: int = 8) -> ForgetTest:
     stop, sampling = StopConfig(enabled=True, num_samples=num_samples), {"max_new_tokens": 64}
     config = Config(pmc=PMCConfig(stop=stop, sampling=sampling))
-    return ForgetTest(generator, FORGET, RETAIN, ORIGINALS, config).passes(None, rows)
+    return ForgetTest(generator, FORGET, RETAIN, ORIGINALS, config)
+
+
+def passes(generator: Answering, rows=(0, 1), num_samples=8) -> bool:
+    return forget_test(generator, num_samples).passes(None, rows)
+
+
+def test_questions_are_told_by_their_greedy_answers():
+    generator = Answering(greedy="She moved to Velamora.", sampled="Thalia Corin")
+    assert forget_test(generator).told(None, (0, 1)) == [0]
+    assert forget_test(generator).told(None, (1,)) == []
+    assert generator.asked == [("greedy", 1, 2), ("greedy", 1, 1)]
 
 
 def test_all_ways_of_asking_must_be_without_the_secret():
