@@ -42,7 +42,11 @@ def test_an_export_needs_no_gpu_of_the_run(finished, monkeypatch):
     monkeypatch.setattr(export_job, "recorded_config", lambda folder: own)
     before = _model()
     tiny.succeed("export", "--overwrite")
-    assert _model() == before
+    after = _model()
+    assert '- `train.attention`: "cudnn"\n' in Path("out/model/README.md").read_text()
+    for files in (before, after):
+        del files["README.md"]  # It names the setting.
+    assert after == before
 
 
 def test_a_run_that_was_taught_exports_on_top_of_its_target_alone(taught, copied):
