@@ -147,8 +147,9 @@ def load(
         >>> lm
         LanguageModel('model', 2 layers, Decoder(...))
     """
-    settings = section_of(MeshConfig, None if isinstance(mesh, Mesh) else mesh, "mesh")
+    settings = MeshConfig()
     if not isinstance(mesh, Mesh):
+        settings = section_of(MeshConfig, mesh, "mesh")
         mesh = make_mesh(settings.data, settings.fsdp, settings.tensor, slices=settings.slices)
     target = layout(mesh, TRAIN_RULES, settings.train_rules)
     sampling = layout(mesh, SAMPLE_RULES, settings.sample_rules)

@@ -266,8 +266,8 @@ class Unlearning:
     def _run_round(self, steps: Sequence[Step], bar: tqdm, after_round: Callable[[], bool]) -> None:
         """Prepares a round, unless the run was resumed within the round, and runs its steps."""
         preemption.check()
-        told = self._told() if self._round is None else self._round["told"]
-        steps = [focused(s, told, self._schedule.focus, self._config.seed) for s in steps]
+        answered = self._focus() if self._round is None else self._round["focus"]
+        steps = [focused(s, answered, self._schedule.focus, self._config.seed) for s in steps]
         if self._round is None:
 
             def report(text: str) -> None:
@@ -275,7 +275,7 @@ class Unlearning:
                 preemption.check()
 
             prepared = self.source.prepare_round(steps, self.trainer.model, report)
-            self._round = {**prepared, "told": told, "losses": []}
+            self._round = {**prepared, "focus": answered, "losses": []}
         wanted = False
         for step in steps:
             self._take_step(step, bar)
@@ -294,12 +294,12 @@ class Unlearning:
             if step is not steps[-1]:
                 preemption.check()
 
-    def _told(self) -> list[int]:
+    def _focus(self) -> list[int]:
         """Returns the questions that the next round focuses on."""
         if not self._schedule.focus or self.done < self._train.warmup_steps:
             return []
         with self.recorder.watch.stage("sample"):
-            return list(self.source.told(self.trainer.model))
+            return list(self.source.still_answered(self.trainer.model))
 
     def _stop_reason(self) -> str | None:
         """Returns the reason why a run ends early after this step, or None if it does not."""
@@ -342,9 +342,9 @@ class Unlearning:
         self._guard.check(self.done, metrics, [s.id for s in sequences])
 
     def _end_round(self) -> None:
-        losses, told = self._round.pop("losses"), self._round.pop("told")
+        losses, answered = self._round.pop("losses"), self._round.pop("focus")
         if self._schedule.focus:
-            self._round["questions_told"] = len(told)
+            self._round["still_answered"] = len(answered)
         means = {f"{n}_loss": float(np.mean([one[n] for one in losses])) for n in losses[0]}
         self.rounds.append({"step": self.done, **self._round, **self.source.summary(), **means})
 

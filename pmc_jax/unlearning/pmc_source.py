@@ -319,9 +319,9 @@ class PMCSource(RowSource):
             answers = [list(map(answer_of, texts)) for texts in answers]
             return score_batch(self._selector.score, list(self.originals.values()), answers)
 
-    def told(self, model: Decoder) -> list[int]:
-        """Returns the questions that are not forgotten. Skipped questions do not count."""
-        return self._test().told(model, self._asked)
+    def still_answered(self, model: Decoder) -> list[int]:
+        """Returns the questions that the model still answers. Skipped questions do not count."""
+        return self._test().still_answered(model, self._asked)
 
     def is_done(self, model: Decoder) -> bool:
         """Returns whether all questions have answers of score 0 and none tells its secret.

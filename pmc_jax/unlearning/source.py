@@ -92,7 +92,7 @@ class RowSource(Protocol):
             Scores float64 [questions, samples], or None if the settings request no new samples.
         """
 
-    def told(self, model: Decoder) -> Sequence[int]:
+    def still_answered(self, model: Decoder) -> Sequence[int]:
         """Returns the indices of the questions whose greedy answers still tell their secrets.
 
         With `pmc.schedule.focus`, the loop calls this method before each round after the warm-up.

@@ -75,7 +75,7 @@ class ForgetTest:
         levels = config.evaluate.levels
         self._secrets = find_secrets(forget.questions, originals, retain, levels)
 
-    def told(self, model: Decoder, rows: Sequence[int]) -> list[int]:
+    def still_answered(self, model: Decoder, rows: Sequence[int]) -> list[int]:
         """Returns which of the questions in `rows` have a greedy answer that tells its secret."""
         answers = self._answers(self._generator.snapshot(model), rows, GREEDY, 1, "")
         return [i for i, texts in zip(rows, answers, strict=True) if self._tells(i, texts)]

@@ -74,11 +74,11 @@ def test_a_resumed_run_ends_as_one_without_a_break(steps, unbroken, long_inputs)
 
 def test_a_run_with_focus_goes_on_within_a_round(unbroken, long_inputs, monkeypatch):
     asked = []
-    monkeypatch.setattr(ForgetTest, "told", lambda *_: asked.append(1) or [1])
+    monkeypatch.setattr(ForgetTest, "still_answered", lambda *_: asked.append(1) or [1])
     options = ["pmc.schedule.focus=1", "pmc.schedule.steps_per_round=2", "train.warmup_steps=1"]
     tiny.succeed("unlearn", *options, "output.dir=whole", "log.text=true")
-    told = [one["questions_told"] for one in tiny.results("whole")["rounds"]]
-    assert told == [0, 1, 1] and len(asked) == 2  # No question is asked during the warm-up.
+    answered = [one["still_answered"] for one in tiny.results("whole")["rounds"]]
+    assert answered == [0, 1, 1] and len(asked) == 2  # No question is asked during the warm-up.
     with tiny.crashing(Trainer, "step", 3):
         tiny.pmc("unlearn", *options, "log.text=true")
     tiny.succeed("unlearn", *options, "log.text=true")

@@ -94,10 +94,10 @@ def passes(generator: Answering, rows=(0, 1), num_samples=8) -> bool:
     return forget_test(generator, num_samples).passes(None, rows)
 
 
-def test_questions_are_told_by_their_greedy_answers():
+def test_questions_are_still_answered_by_greedy_answers():
     generator = Answering(greedy="She moved to Velamora.", sampled="Thalia Corin")
-    assert forget_test(generator).told(None, (0, 1)) == [0]
-    assert forget_test(generator).told(None, (1,)) == []
+    assert forget_test(generator).still_answered(None, (0, 1)) == [0]
+    assert forget_test(generator).still_answered(None, (1,)) == []
     assert generator.asked == [("greedy", 1, 2), ("greedy", 1, 1)]
 
 
