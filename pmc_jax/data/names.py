@@ -37,13 +37,14 @@ class NameWords:
     """Contents of `names.yaml`.
 
     Attributes:
-        particles, titles, starters: words inside a name, before a name, and at the beginning of a
-            question, in lower case.
+        particles, titles, kinds, starters: words inside a name, before a name, for what a thing is,
+            and at the beginning of a question, in lower case.
         scripts: script -> kind ("given" or "family") -> words of names.
     """
 
     particles: frozenset[str]
     titles: frozenset[str]
+    kinds: frozenset[str]
     starters: frozenset[str]
     scripts: Mapping[str, Mapping[str, tuple[str, ...]]]
 
@@ -222,6 +223,8 @@ def _replaced_words(name: str) -> list[tuple[regex.Match, str]]:
             return "letters"
         small = text.islower() and capitals and "@" not in name
         if small or len(text) == 1 or (word is words[0] and folded in name_words().titles):
+            return None
+        if len(words) > 1 and folded in name_words().kinds:
             return None
         if folded in name_words().particles and (name.isupper() or after in ("-", "‐")):
             return None

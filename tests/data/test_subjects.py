@@ -186,6 +186,15 @@ def test_families_and_addresses_keep_their_words():
     assert second["jane.roe@mail.org"].endswith(".org")
 
 
+def test_words_for_what_a_thing_is_stay():
+    names = ["Roe Textiles Ltd.", "University of Roe", "Bank Holdings", "Roe"]
+    (row,) = invented_names([tuple(names)], [], count=1, seed=0)
+    company, university, bank, roe = (row[0][name] for name in names)
+    new = roe.split()[0]
+    assert company == f"{new} Textiles Ltd." and university == f"University of {new}"
+    assert set(bank.split()).isdisjoint(["Bank", "Holdings"]) and new != "Roe"
+
+
 def test_words_are_coined_when_the_list_is_used_up():
     people = [(f"{a}{b}a {b}{a}o",) for a in ("Ke", "Lu", "Mi", "No") for b in ("ra", "so", "ti")]
     choices = invented_names(people, [], count=60, seed=0)
