@@ -20,6 +20,7 @@ _RANK = 16
 _FEW = 16  # most questions that count as few
 # Weights of the retain rows for few and for many questions.
 _LAMBDA, _LAMBDA_OWN = (8.0, 4.0), (10.0, 8.0)
+_FOCUS_OWN = 0.5
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.
 _RATES = ((135e6, 1e-3), (1.3e9, 1.2e-4))
@@ -113,6 +114,9 @@ def first_settings(s: Situation) -> list[Choice]:
         ("evaluate.batch_size", at_once, "answers decoded at once, as for sampling"),
         ("data.max_length", row_room(s.row_tokens), f"most tokens of a row{here}"),
     ]
+    if not s.has_retain_rows:
+        why = "share of forget rows that repeat questions which are still answered"
+        choices.append(("pmc.schedule.focus", _FOCUS_OWN, why))
     return [Choice(*choice) for choice in choices]
 
 

@@ -64,9 +64,10 @@ def test_learning_rates_at_and_between_two_models():
 
 
 @pytest.mark.parametrize(("questions", "epochs"), [(1, 60), (8, 15), (12, 10), (400, 5)])
-def test_own_answers_alone_have_fewer_steps(questions, epochs):
+def test_own_answers_alone_have_fewer_steps_and_focus(questions, epochs):
     values = chosen(questions=questions, has_retain_rows=False)
     assert values["pmc.schedule.epochs"] == epochs
+    assert values["pmc.schedule.focus"] == 0.5 and "pmc.schedule.focus" not in chosen()
 
 
 @pytest.mark.parametrize(
