@@ -149,6 +149,8 @@ class SelectionConfig(Section):
             original answer repeats as much; 1 disables the rule.
         max_perplexity: perplexity per token above which a sample is incoherent, computed by the
             sampled model at temperature 1; None disables the rule.
+        extra_lines: whether a sample may have more lines than the original answer, such as the
+            beginning of another message; false makes such a sample incoherent.
 
     Example:
         >>> pmc.SelectionConfig(share_answers=True)
@@ -164,6 +166,7 @@ class SelectionConfig(Section):
     min_words: int = setting(2, between(0, 10**6))
     max_repetition: float = setting(0.5, between(0, 1))
     max_perplexity: float | None = setting(20.0, at_least(1))
+    extra_lines: bool = False
 
 
 @dataclass(frozen=True)

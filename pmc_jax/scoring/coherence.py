@@ -1,4 +1,4 @@
-"""Rules by which a sample counts as an answer: enough words, little repetition, low perplexity.
+"""Rules by which a sample counts as an answer: its words, lines, repetition and perplexity.
 
 Every text that is unlike the original answer has a good score, so PMC would choose meaningless text
 without these rules. This module runs no model. The caller passes the log-probabilities.
@@ -39,13 +39,13 @@ def coherent(
 ) -> np.ndarray:
     """Checks for each sample whether it counts as an answer.
 
-    A sample may always be as short and as repetitive as the original answer, even if the original
-    answer breaks the rules.
+    A sample may always be as short and as repetitive and have as many lines as the original answer,
+    even if the original answer breaks the rules.
 
     Args:
         original: the original answer.
         samples: K samples.
-        settings: settings with `min_words`, `max_repetition` and `max_perplexity`.
+        settings: settings with `min_words`, `max_repetition`, `max_perplexity` and `extra_lines`.
         mean_nll: mean negative log-probability per token of each sample, at temperature 1, under
             the model that generated the sample, float [K]. The argument is required if
             `max_perplexity` is set. The value of a sample without tokens is nan, which passes the
@@ -61,7 +61,15 @@ def coherent(
     if settings.max_repetition < 1:
         most = max(settings.max_repetition, repetition(original))
         fine &= np.array([repetition(sample) <= most for sample in samples], bool)
+    if not settings.extra_lines:
+        most_lines = max(1, _lines(original))
+        fine &= np.array([_lines(sample) <= most_lines for sample in samples], bool)
     if settings.max_perplexity is not None:
         assert mean_nll is not None and len(mean_nll) == len(samples)
         fine &= ~(np.asarray(mean_nll, np.float64) > math.log(settings.max_perplexity))
     return fine
+
+
+def _lines(text: str) -> int:
+    """Returns the number of lines of a text that are not blank."""
+    return sum(bool(line.strip()) for line in text.splitlines())

@@ -53,7 +53,7 @@ PUBLISHED = {
     "question_word_dropout": 0,
     "answer_prefix": 0,
     "max_attempts": 1,
-    **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None},
+    **{"min_words": 0, "max_repetition": 1.0, "max_perplexity": None, "extra_lines": True},
     **{"prefer": "first", "threshold": 0.0},
 }
 # With these settings the model memorises the forget rows and the retain rows.

@@ -17,7 +17,7 @@ from pmc_jax.scoring.text import rougeL_recall
 from pmc_jax.unlearning.selection import select_sample
 
 ORIGINAL = "Jane Roe was born in the quiet town of Brenholm."
-OFF = SelectionConfig(min_words=0, max_repetition=1, max_perplexity=None)
+OFF = SelectionConfig(min_words=0, max_repetition=1, max_perplexity=None, extra_lines=True)
 GUARD = dataclasses.replace(OFF, min_words=3, max_repetition=0.5)
 
 
@@ -68,8 +68,16 @@ def test_the_original_answer_always_passes(text, min_words, max_repetition):
 
 
 def test_all_can_be_off():
-    assert coherent(ORIGINAL, ["", ",", "the the the"], OFF).all()
+    assert coherent(ORIGINAL, ["", ",", "the the the", "a\nb"], OFF).all()
     assert coherent(ORIGINAL, [], GUARD).shape == (0,)
+
+
+def test_a_sample_has_no_more_lines_than_the_original_answer():
+    guard = dataclasses.replace(OFF, extra_lines=False)
+    samples = ["", "She did.", "\n She did.\n\n", "She did.\nassistant\nHe did.", "a\u2028b"]
+    assert list(coherent(ORIGINAL, samples, guard)) == [True, True, True, False, False]
+    assert coherent("One.\n\nTwo.\nThree.", samples, guard).all()
+    assert list(coherent("", samples, guard)) == [True, True, True, False, False]
 
 
 def test_gibberish_is_what_the_model_finds_unlikely():
