@@ -29,7 +29,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.config import DecoderConfig
 from pmc_jax.models.load import find, find_tokenizer
 from pmc_jax.models.parameters import num_parameters
-from pmc_jax.planning.first_settings import Choice, Situation, first_settings, nested
+from pmc_jax.planning.first_settings import FEW, Choice, Situation, first_settings, nested
 from pmc_jax.planning.plan import decoder_shape
 from pmc_jax.sampling.generator import TextGenerator, compute_dtype
 from pmc_jax.scoring.secret import find_secrets
@@ -116,8 +116,13 @@ def run_init(
         say(f"pmc wrote {path}")
     if data.forget is None:
         say(f"Write {data.forget_path} and {data.retain_path} before you run pmc check {file}.")
-    else:
-        say(f"Next: pmc check {file}")
+        return
+    if data.retain_path == OWN and len(data.forget) > FEW:
+        say(
+            f"No retain rows are given. With more than {FEW} questions, many answers about others "
+            "then change too. Write rows that the model must still answer, and pass --retain FILE."
+        )
+    say(f"Next: pmc check {file}")
 
 
 def _read(folder: Path, forget: str | None, retain: str | None) -> _Data:

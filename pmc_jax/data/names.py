@@ -24,6 +24,8 @@ _PIECE_ONE_BY_ONE = regex.compile(rf"(?V1)[\w&&{_ONE_BY_ONE}]")
 _FEWEST_CODE_DIGITS = 3  # A code with fewer digits has new letters too.
 _YEAR = 4  # number of digits of a year
 _LARGEST_DIGIT = 9  # This number is also a month, so a date stays a date.
+_VOWELS, _CONSONANTS = "aeiou", "bcdfghjklmnpqrstvwxyz"
+_CHANGED = 0.5  # share of the letters that change in a word that is spelled like another
 _TRIES = 100  # number of draws before a word of another length or a known number is taken
 # The cases of a Russian name differ in the end of each word.
 _CYRILLIC_END = regex.compile(
@@ -76,15 +78,25 @@ class NameMaker:
         rows: the names that occur together, for each question.
         count: number of new names for each name.
         seed: seed of the choices.
+        similar: whether every second new word of a name that is not listed is spelled like the word
+            that it replaces.
     """
 
-    def __init__(self, texts: Iterable[str], rows: Sequence[Sequence[str]], count: int, seed: int):
+    def __init__(
+        self,
+        texts: Iterable[str],
+        rows: Sequence[Sequence[str]],
+        count: int,
+        seed: int,
+        *,
+        similar: bool = False,
+    ):
         names = sorted(
             {name for row in rows for name in row}, key=lambda name: ("@" in name, -len(name), name)
         )
         self._corpus = "\n".join([*texts, *names]).casefold()
         self._words = frozenset(stem_and_end(word)[0] for word in _PIECE.findall(self._corpus))
-        self._seed = seed
+        self._seed, self._similar = seed, similar
         self._new: dict[str, list[str]] = {}  # stem -> new words
         words = defaultdict(list)  # stem -> its words and their kinds
         for name in names:
@@ -148,9 +160,21 @@ class NameMaker:
         order = sorted(words, key=lambda _: draw())
         # Words with the same last letter often have the same gender.
         order.sort(key=lambda new: (new[-1] != word[-1]) + (abs(len(new) - len(word)) > 2))
-        yield from filter(self._is_new, order)
+        new = filter(self._is_new, order)
+        if self._similar and word not in {text.casefold() for text in words}:
+            pairs = itertools.zip_longest(new, itertools.islice(self._like(word, draw), len(order)))
+            new = filter(None, itertools.chain.from_iterable(pairs))
+        yield from new
         model = words or [text for text in sorted(self._words) if script_of(text) == script]
         yield from self._coined(model, len(word), draw)
+
+    def _like(self, word: str, draw: Callable[[], float]) -> Iterator[str]:
+        """Yields new words that differ from a word in about half of its vowels and consonants."""
+        for _ in range(_TRIES * _TRIES):
+            letters = (_choice(_alike(c), draw) if draw() < _CHANGED else c for c in word)
+            text = "".join(letters)
+            if self._is_new(text):
+                yield text.capitalize()
 
     def _coined(
         self, model: Sequence[str], length: int, draw: Callable[[], float]
@@ -240,6 +264,11 @@ def _in_shape(new: str, old: str) -> str:
     if (old.isupper() and len(old) > 1) or (len(new) == 1 and old.isupper()):
         return new.upper()
     return new.lower() if old.islower() else new
+
+
+def _alike(letter: str) -> str:
+    """Returns the vowels for a vowel of the Latin alphabet, the consonants for a consonant."""
+    return next((letters for letters in (_VOWELS, _CONSONANTS) if letter in letters), letter)
 
 
 def script_of(word: str) -> str:

@@ -107,7 +107,12 @@ def find_subjects(
 
 
 def invented_names(
-    subjects: Sequence[tuple[str, ...]], texts: Iterable[str], *, count: int, seed: int
+    subjects: Sequence[tuple[str, ...]],
+    texts: Iterable[str],
+    *,
+    count: int,
+    seed: int,
+    similar: bool = False,
 ) -> list[list[dict[str, str]]]:
     """Invents names in place of the subjects of each question.
 
@@ -123,12 +128,14 @@ def invented_names(
         texts: all texts of the data.
         count: number of invented names for each subject.
         seed: seed of the names.
+        similar: whether about every second new word is spelled like the word that it replaces, such
+            as "Ovetron" for "Ivatron", if this word is in Latin script and no usual name.
 
     Returns:
         For each question, `count` mappings from subject to invented name. The mappings of two
         questions about the same subject agree.
     """
-    maker = NameMaker(texts, subjects, count, seed)
+    maker = NameMaker(texts, subjects, count, seed, similar=similar)
     return [
         [{name: maker.name(name, number) for name in row} for number in range(count)]
         for row in subjects

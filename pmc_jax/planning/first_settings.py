@@ -17,7 +17,7 @@ _LEAST_EPOCHS, _LEAST_EPOCHS_OWN = 12, 10
 # Many questions share their replacement answers, so that each question needs fewer steps.
 _MANY_STEPS, _FEWEST_EPOCHS = 250, 5
 _RANK = 16
-_FEW = 16  # most questions that count as few
+FEW = 16  # most questions that count as few
 # Weights of the retain rows for few and for many questions.
 _LAMBDA, _LAMBDA_OWN = (8.0, 4.0), (10.0, 8.0)
 _FOCUS_OWN = 0.5
@@ -122,7 +122,7 @@ def first_settings(s: Situation) -> list[Choice]:
 
 def step_rows(questions: int) -> int:
     """Returns the number of forget rows in a step: 2 up to 16 questions, 4 up to 80, then 8."""
-    return min(questions, 2 if questions <= _FEW else 4 if questions <= 80 else 8)
+    return min(questions, 2 if questions <= FEW else 4 if questions <= 80 else 8)
 
 
 def epochs_of(s: Situation) -> int:
@@ -132,14 +132,14 @@ def epochs_of(s: Situation) -> int:
     run would have more than 250 steps, but at least 5.
     """
     rows = step_rows(s.questions)
-    steps = _LEAST_STEPS[s.questions > _FEW] if s.has_retain_rows else _LEAST_STEPS_OWN
+    steps = _LEAST_STEPS[s.questions > FEW] if s.has_retain_rows else _LEAST_STEPS_OWN
     epochs = _LEAST_EPOCHS if s.has_retain_rows else _LEAST_EPOCHS_OWN
     most = max(_FEWEST_EPOCHS, _MANY_STEPS * rows // s.questions)
     return max(min(epochs, most), -(-steps * rows // s.questions))
 
 
 def _lambda(s: Situation) -> float:
-    return (_LAMBDA if s.has_retain_rows else _LAMBDA_OWN)[s.questions > _FEW]
+    return (_LAMBDA if s.has_retain_rows else _LAMBDA_OWN)[s.questions > FEW]
 
 
 def answer_room(tokens: int) -> int:

@@ -75,7 +75,8 @@ def own_questions(
     wanted = _MOST_NEAR if kept else len(rows)
     count = min(max(1, round(wanted / max(1, len(named)))), _MOST_NAMES)
     texts += [*forget.questions, *general.questions, *general.answers]
-    invented = invented_names([subjects[i] for i in named], texts, count=count, seed=config.seed)
+    found = [subjects[i] for i in named]
+    invented = invented_names(found, texts, count=count, seed=config.seed, similar=True)
     ids = [f"own:{general.ids[i]}" for i in rows]
     questions = [general.questions[i] for i in rows]
     for place, (i, choices) in enumerate(zip(named, invented, strict=True)):

@@ -116,6 +116,16 @@ def test_without_retain_rows_the_model_keeps_its_own_answers(options, inputs):
     assert re.search(r"^data.retain \(own\) +[12]\d\d +prompt", checked.out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("count", [16, 17])
+def test_many_questions_need_retain_rows(count, inputs):
+    Path("forget.csv").write_text(
+        "".join(["question\n", *(f"Who is {i}?\n" for i in range(count))])
+    )
+    options = ("--model", "model", "--no-model", "--forget", "forget.csv")
+    assert "No retain rows" not in init("given", *options, "--retain", "retain.csv").out
+    assert ("No retain rows are given" in init("own", *options).out) == (count > 16)
+
+
 def test_a_new_folder_has_example_rows(inputs):
     done = init("new", "--model", "model")
     assert done.status == 0, done.err

@@ -195,6 +195,27 @@ def test_words_for_what_a_thing_is_stay():
     assert set(bank.split()).isdisjoint(["Bank", "Holdings"]) and new != "Roe"
 
 
+def test_every_second_word_is_spelled_like_the_word_that_it_replaces():
+    found = [("Ivatron Tools",), ("Clara Quillon",), ("Анна Петрова",), ("李小龙",)]
+    plain, similar = (
+        invented_names(found, ["Ovatron"], count=20, seed=0, similar=value) for value in (0, 1)
+    )
+    for (name,), row, other in zip(found, similar, plain, strict=True):
+        new, words = [mapping[name] for mapping in row], name.split()
+        assert len(set(new)) == 20 and all(len(text.split()) == len(words) for text in new)
+        assert not any("Ovatron" in text for text in new)
+        if name == "Ivatron Tools":
+            pairs = [zip(text.split()[0], "Ivatron", strict=True) for text in new[1::2]]
+            same = [sum(a == b for a, b in pair) for pair in pairs]
+            assert new[::2] == [mapping[name] for mapping in other][:10]
+            assert 2 < sum(same) / len(same) < 6
+        elif name == "Clara Quillon":  # A listed given name and a family name that is not listed.
+            given = {mapping[name].split()[0] for mapping in other}
+            assert {text.split()[0] for text in new} == given
+        else:
+            assert row == other
+
+
 def test_words_are_coined_when_the_list_is_used_up():
     people = [(f"{a}{b}a {b}{a}o",) for a in ("Ke", "Lu", "Mi", "No") for b in ("ra", "so", "ti")]
     choices = invented_names(people, [], count=60, seed=0)
