@@ -19,7 +19,7 @@ _MANY_STEPS, _FEWEST_EPOCHS = 250, 5
 _RANK = 16
 FEW = 16  # most questions that count as few
 # Weights of the retain rows for few and for many questions.
-_LAMBDA, _LAMBDA_OWN = (8.0, 4.0), (10.0, 8.0)
+_LAMBDA, _LAMBDA_OWN = (8.0, 4.0), (10.0, 4.0)
 _FOCUS_OWN = 0.5
 # Learning rates of adapters by the number of weights. The first was measured. The second is lower
 # by as much as the published rate for all weights of such models is lower than the measured one.

@@ -72,7 +72,7 @@ def test_own_answers_alone_have_fewer_steps_and_focus(questions, epochs):
 
 @pytest.mark.parametrize(
     ("questions", "given", "weight"),
-    [(16, True, 8), (17, True, 4), (16, False, 10), (17, False, 8)],
+    [(16, True, 8), (17, True, 4), (16, False, 10), (17, False, 4)],
 )
 def test_many_questions_have_a_lower_weight(questions, given, weight):
     values = chosen(questions=questions, has_retain_rows=given)
