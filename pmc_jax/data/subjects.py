@@ -118,10 +118,10 @@ def invented_names(
 
     An invented name has the shape of the subject: the number of words, their scripts, capital
     letters, particles, titles and separators, and the number of digits. Words such as "Ltd" or
-    "Hospital", which say what the subject is, stay. Its new words occur neither
-    in the texts nor in the subjects. Its numbers, initials and letters of a code differ from those
-    of the subject, but may occur elsewhere. A word of several subjects, such as the surname of a
-    family, has the same invented word in all of them.
+    "Hospital", which say what the subject is, stay. Its new words occur neither in the texts nor in
+    the subjects. Its numbers, initials and letters of a code differ from those of the subject, but
+    may occur elsewhere. A word of several subjects, such as the surname of a family, has the same
+    invented word in all of them.
 
     Args:
         subjects: the subjects of each question, from `find_subjects`.
