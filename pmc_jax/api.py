@@ -35,7 +35,7 @@ from pmc_jax.scoring.base import Score
 from pmc_jax.training.finetune import finetune as _finetune
 from pmc_jax.training.losses import METHODS
 from pmc_jax.unlearned import Unlearned
-from pmc_jax.unlearning.own_retain import own_questions
+from pmc_jax.unlearning.own_questions import own_questions
 from pmc_jax.unlearning.pmc import original_answers
 from pmc_jax.unlearning.refusals import refusals_for
 

@@ -39,7 +39,7 @@ from pmc_jax.models.load import LanguageModel, find, load
 from pmc_jax.models.remote import is_address
 from pmc_jax.sampling.generator import compute_dtype
 from pmc_jax.training.losses import METHODS
-from pmc_jax.unlearning.own_retain import own_questions
+from pmc_jax.unlearning.own_questions import own_questions
 from pmc_jax.unlearning.refusals import refusals_for
 
 

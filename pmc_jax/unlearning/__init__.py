@@ -3,6 +3,7 @@
     pmc.py            defines Partial Model Collapse, in the order of the paper
     extensions.py     defines four of this library's additions to the paper
     pmc_source.py     connects the algorithm with the model, the tokenizer and the settings
+    own_questions.py  makes the questions of the retain source `own`
     own_retain.py     makes retain data from the target model's own answers
     rollouts.py       samples K answers to each question
     selection.py      scores samples and selects the replacement answers

@@ -43,9 +43,10 @@ class Admission:
         pmc: settings of PMC.
         forget: N forget questions.
         originals: original answers to the forget questions.
-        retain: retain pairs. Their words are not private.
+        retain: retain pairs. Their words are not private, except those in `hidden`.
         said: further answers of the target model about the subjects.
         subjects: names of the subject of each question.
+        hidden: words that are private although retain pairs have them.
         abstentions: phrases which say that the model does not know.
         words: tables of number words, month names and common words.
     """
@@ -59,6 +60,7 @@ class Admission:
         *,
         said: Iterable[str],
         subjects: Sequence[Sequence[str]],
+        hidden: frozenset[str] = frozenset(),
         abstentions: Abstentions,
         words: Vocabulary,
     ):
@@ -67,8 +69,9 @@ class Admission:
         self._names = [[any_of([name.casefold()]) for name in names] for names in subjects]
         self._private: frozenset[str] = frozenset()
         if not pmc.selection.private_words:
-            public = words.never_secret.union(
-                *map(unicode_words, (*retain.questions, *retain.answers)),
+            public = frozenset().union(*map(unicode_words, (*retain.questions, *retain.answers)))
+            public = (public - hidden).union(
+                words.never_secret,
                 *map(unicode_words, abstentions.openings if pmc.answer == "abstain" else ()),
             )
             texts = (*forget.questions, *originals, *said)

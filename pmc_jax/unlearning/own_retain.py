@@ -1,11 +1,7 @@
 """Makes retain data from the target model's own answers, for the source `own`.
 
-The questions are the general questions of the package and questions near the forget questions. A
-near question is a forget question with another name in place of each name of its subject: first
-with the names in the given retain questions, of which those come first that share a word with the
-subject, then with invented names. The target model answers all of them greedily before the first
-step, and training on these answers keeps what the model says. Facts that no question asks for are
-kept only by chance.
+Before the first step, the target model answers the questions of `own_questions` greedily. Training
+on these answers keeps what the model says. Facts that no question asks for are kept only by chance.
 
 The model may answer a question about an invented name with a fact about a real one. An answer is
 left out if its question or the answer names a subject of the forget questions, or if it gives one
@@ -18,18 +14,17 @@ Words that occur in given retain pairs are secret only together: an answer is al
 gives all secret items of an original answer. No true answer is read.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import regex
 
 from pmc_jax.config.run import Config
 from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
 from pmc_jax.data.spelling import spelled_words
-from pmc_jax.data.subjects import find_subjects, invented_names, replace_names
+from pmc_jax.data.subjects import find_subjects
 from pmc_jax.data.thoughts import answer_of
-from pmc_jax.data.visible import appearance, is_visible
+from pmc_jax.data.visible import is_visible
 from pmc_jax.errors import UserError
 from pmc_jax.sampling.generator import TextGenerator
 from pmc_jax.scoring.secret_items import items_of, secret_items
@@ -37,101 +32,11 @@ from pmc_jax.scoring.secret_readings import keys
 from pmc_jax.scoring.secret_vocabulary import Vocabulary, vocabulary
 from pmc_jax.scoring.words import unicode_words
 from pmc_jax.unlearning.asking import subjects_of
+from pmc_jax.unlearning.own_questions import is_near
 
-_NEAR = "own:near:"  # prefix of the ids of near questions
-_MOST_NAMES = 16  # maximum number of near questions for a forget question
-_MOST_NEAR = 400  # maximum number of near questions
-_MOST_SEARCHED = 2000  # maximum number of given questions in which names are searched for
 # Shares of the kinds of pairs in the retain rows of a step.
 _SHARES = {"given": 1 / 3, "near": 1 / 2, "general": 1 / 6}
 _SENTENCES = regex.compile(r".*(?:[.!?…](?=[\s\p{P}]|$)|[。！？؟।])\p{P}*", regex.DOTALL)
-
-
-def own_questions(
-    forget: ForgetSet, given: RetainSet, general: RetainSet, config: Config
-) -> OwnQuestions:
-    """Returns the questions that the target model answers for the retain data.
-
-    A forget question has at most 16 near questions, and all together have at most 400. Without
-    names in the given pairs, there are about as many near questions as general questions. A forget
-    question without a subject has none. No question of the given pairs is returned.
-
-    Args:
-        forget: the forget questions.
-        given: retain pairs that are given in addition, such as those of `data.retain`.
-        general: the general questions of the package (see `sets.general_set`). The model does not
-            learn their answers.
-        config: settings of the run. Only `pmc.subject.names_file` and `seed` are read.
-
-    Raises:
-        UserError: the file of names cannot be read.
-    """
-    seen = {*map(appearance, (*forget.questions, *given.questions))}
-    rows = [i for i, q in enumerate(general.questions) if appearance(q) not in seen]
-    texts = [*given.questions, *given.answers]
-    subjects = subjects_of(forget, texts, config.pmc)
-    named = _spread([i for i, names in enumerate(subjects) if names], _MOST_NEAR)
-    kept = _kept_names(forget, given, config.seed)
-    wanted = _MOST_NEAR if kept else len(rows)
-    count = min(max(1, round(wanted / max(1, len(named)))), _MOST_NAMES)
-    texts += [*forget.questions, *general.questions, *general.answers]
-    found = [subjects[i] for i in named]
-    invented = invented_names(found, texts, count=count, seed=config.seed, similar=True)
-    ids = [f"own:{general.ids[i]}" for i in rows]
-    questions = [general.questions[i] for i in rows]
-    for place, (i, choices) in enumerate(zip(named, invented, strict=True)):
-        for number, names in enumerate(choices):
-            names = _with_kept_names(names, kept, place * count, number)
-            question = replace_names(forget.questions[i], names)
-            if appearance(question) not in seen:
-                seen.add(appearance(question))
-                ids.append(f"{_NEAR}{forget.ids[i]}:{number}")
-                questions.append(question)
-    return OwnQuestions(tuple(ids), tuple(questions))
-
-
-def _spread(rows: list[int], most: int) -> list[int]:
-    """Returns at most `most` of the rows, at even distances."""
-    if len(rows) <= most:
-        return rows
-    return [rows[i] for i in np.linspace(0, len(rows) - 1, most).astype(int)]
-
-
-def _kept_names(forget: ForgetSet, given: RetainSet, seed: int) -> dict[int, list[str]]:
-    """Returns the subjects of the given questions in random order, by their number of words."""
-    rows = _spread(list(range(len(given))), _MOST_SEARCHED)
-    subjects = find_subjects([given.questions[i] for i in rows], forget.questions)
-    names = sorted({name for row in subjects for name in row})
-    np.random.default_rng(seed).shuffle(names)
-    kept: dict[int, list[str]] = defaultdict(list)
-    for name in names:
-        kept[len(name.split())].append(name)
-    return kept
-
-
-def _with_kept_names(
-    names: Mapping[str, str], kept: Mapping[int, Sequence[str]], first: int, number: int
-) -> dict[str, str]:
-    """Returns the mapping with kept names of as many words in place of the invented names.
-
-    Args:
-        names: subject -> invented name, which stays if no further kept name is left.
-        kept: names by their number of words.
-        first: number of the kept name from which on names are taken, in a circle. Names that share
-            a word with the subject come before the others.
-        number: how many near questions of the same forget question there are before this one.
-    """
-    chosen = {}
-    for place, (subject, invented) in enumerate(names.items()):
-        words = subject.split()
-        others = kept.get(len(words), ())
-        if number < len(others):
-            start, shared = (first + place) % len(others), frozenset(words)
-            turned = [*others[start:], *others[:start]]
-            turned.sort(key=lambda name, shared=shared: shared.isdisjoint(name.split()))
-            invented = turned[number]
-        chosen[subject] = invented
-    return chosen
 
 
 def own_pairs(
@@ -196,7 +101,7 @@ def retain_shares(pairs: RetainSet, questions: OwnQuestions) -> dict[str, float]
         questions: questions that `own_questions` returned.
     """
     own = questions.index_of
-    kinds = [("near" if _is_near(i) else "general") if i in own else "given" for i in pairs.ids]
+    kinds = [("near" if is_near(i) else "general") if i in own else "given" for i in pairs.ids]
     count = Counter(kinds)
     return {id_: _SHARES[kind] / count[kind] for id_, kind in zip(pairs.ids, kinds, strict=True)}
 
@@ -211,8 +116,8 @@ def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> st
     """
     own = set(questions.ids)
     kept = [id_ for id_ in pairs.ids if id_ in own]
-    near = sum(map(_is_near, kept))
-    asked = {id_.rpartition(":")[0] for id_ in questions.ids if _is_near(id_)}
+    near = sum(map(is_near, kept))
+    asked = {id_.rpartition(":")[0] for id_ in questions.ids if is_near(id_)}
     parts = [
         f"data.retain: the model's own answers to {len(kept) - near} general questions and to "
         f"{near} forget questions with other names are retain data"
@@ -224,10 +129,6 @@ def describe(questions: OwnQuestions, pairs: RetainSet, forget: ForgetSet) -> st
     if missing := len(forget) - len(asked):
         parts.append(f"{missing} of {len(forget)} forget questions get no other names")
     return "; ".join(parts) + ". Facts for which no question asks are not protected."
-
-
-def _is_near(id_: str) -> bool:
-    return id_.startswith(_NEAR)
 
 
 class _Secrets:

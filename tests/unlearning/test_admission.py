@@ -7,7 +7,9 @@ from pmc_jax.config.pmc import PMCConfig
 from pmc_jax.data.records import ForgetSet, RetainSet
 from pmc_jax.scoring.abstention import abstentions
 from pmc_jax.scoring.secret_vocabulary import vocabulary
+from pmc_jax.scoring.words import unicode_words
 from pmc_jax.unlearning.admission import Admission
+from pmc_jax.unlearning.own_questions import names_only_near
 from pmc_jax.unlearning.pmc import Rollout
 
 FORGET = ForgetSet(
@@ -26,6 +28,9 @@ RETAIN = RetainSet(
         "Bo Low lives in a small house by the harbour.",
     ),
 )
+
+
+NEAR = ("own:near:q1:0", "Who is Ada Low?", "Ada Low lives by the harbour.")
 
 
 def admission(answer: str, *, said=(), private_words: bool = False) -> Admission:
@@ -74,6 +79,29 @@ def test_a_word_is_private_unless_the_question_or_the_retain_data_has_it():
     assert not rules.has_private_word(0, "It grows moss.")
     assert admission("own", said=["Ada grows moss."]).has_private_word(0, "It grows moss.")
     assert not admission("own", private_words=True).has_private_word(0, "It likes lasagne.")
+
+
+def test_a_word_of_a_subject_is_private_although_near_questions_share_it():
+    pairs = [("general:0", "Who is Low?", "Low is a singer."), NEAR]
+    retain = RetainSet(*zip(*pairs, strict=True))
+    forget = ForgetSet(("q0", "q1"), ("Who is Bo?", "Who is Ada Vostrell?"))
+    hidden = names_only_near(forget, retain, PMCConfig())
+    assert hidden == set(unicode_words("Ada Vostrell Bo"))
+    assert names_only_near(forget, retain.select([0]), PMCConfig()) == frozenset()
+    rules = Admission(
+        PMCConfig(),
+        forget,
+        ["Bo is here.", "Ada Vostrell is there."],
+        retain,
+        said=(),
+        subjects=[(), ()],
+        hidden=hidden,
+        abstentions=abstentions(),
+        words=vocabulary(),
+    )
+    assert rules.has_private_word(0, "Ada lives by the harbour.")
+    assert not rules.has_private_word(0, "Low lives by the harbour.")
+    assert not rules.has_private_word(1, "Ada lives by the harbour.")
 
 
 def rollout(texts, ended=None) -> Rollout:

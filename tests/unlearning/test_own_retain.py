@@ -10,7 +10,8 @@ from pmc_jax.config.data import DataConfig, SourceConfig
 from pmc_jax.config.run import Config, config_from_overrides
 from pmc_jax.data.records import ForgetSet, OwnQuestions, RetainSet
 from pmc_jax.data.sets import general_set, retain_set
-from pmc_jax.unlearning.own_retain import describe, own_pairs, own_questions, retain_shares
+from pmc_jax.unlearning.own_questions import own_questions
+from pmc_jax.unlearning.own_retain import describe, own_pairs, retain_shares
 
 pytestmark = pytest.mark.quick
 
@@ -64,21 +65,30 @@ def test_questions_are_general_or_about_invented_names():
     asked = near(rows)
     assert len(rows) == 120 + len(asked) and len(asked) == 3 * 16
     assert len(set(rows.questions)) == len(rows)
-    assert not any(name in q for q in rows.questions for name in ("Ada", "Quellmar", "Bram"))
+    assert not any(name in q for q in rows.questions for name in ("Ada Quellmar", "Bram Voste"))
     assert sum(question.startswith("Where does ") for question in asked) == 16
     assert own_questions(FORGET, NOTHING, general_set(), Config()) == rows
     assert own_questions(FORGET, NOTHING, general_set(), Config(seed=1)) != rows
 
 
-def test_there_are_about_as_many_near_as_general_questions_but_at_most_400():
-    def rows(count: int) -> OwnQuestions:
-        ids = tuple(f"f:{i}" for i in range(count))
-        questions = tuple(f"Where did Ada Quellmar live in {1000 + i}?" for i in range(count))
-        names = ("Ada Quellmar",) * count
-        return own_questions(ForgetSet(ids, questions, names), NOTHING, general_set(), Config())
-
-    assert len(near(rows(40))) == 120
-    assert len(near(rows(500))) == 400
+def test_every_third_invented_name_shares_a_word_with_the_subject():
+    names = ("Ada Quellmar", "Dr. Jean de la Cruz", "Ivatron", "Ivatron Textiles")
+    texts = tuple(f"Where is {name} today?" for name in names)
+    forget = ForgetSet(tuple("abcd"), texts, names)
+    rows = own_questions(forget, NOTHING, general_set(), Config())
+    asked = dict(zip(rows.ids, rows.questions, strict=True))
+    kept = {
+        id_: [
+            {word for word in name.split() if word in asked[f"own:near:{id_}:{number}"].split()}
+            for number in range(6)
+        ]
+        for id_, name in zip(forget.ids, names, strict=True)
+    }
+    assert kept["a"] == [{"Ada"}, set(), set(), {"Quellmar"}, set(), set()]
+    always = {"Dr.", "de", "la"}
+    assert kept["b"] == [always | {"Jean"}, always, always, always | {"Cruz"}, always, always]
+    assert kept["c"] == [set()] * 6
+    assert kept["d"] == [{"Textiles"}] * 6
 
 
 def test_names_of_the_given_pairs_come_before_invented_names():
@@ -117,13 +127,14 @@ def test_kept_names_that_share_a_word_with_the_subject_come_first():
     assert len({*first}) == 6
 
 
-def test_there_are_at_most_16_near_questions_for_each_and_400_in_all():
+@pytest.mark.parametrize("is_given", [False, True])
+def test_there_are_at_most_16_near_questions_for_each_and_400_in_all(is_given):
     def count(questions: int) -> int:
         ids = tuple(f"f:{i}" for i in range(questions))
         texts = tuple(f"Where did Ada Quellmar live in {1000 + i}?" for i in range(questions))
         names = tuple(f"Greta Wend{'a' * i}" for i in range(1, 31))
         given = tuple(f"Where does {name} live?" for name in names)
-        pairs = RetainSet(names, given, ("There.",) * len(names))
+        pairs = RetainSet(names, given, ("There.",) * len(names)) if is_given else NOTHING
         forget = ForgetSet(ids, texts, ("Ada Quellmar",) * questions)
         return len(near(own_questions(forget, pairs, general_set(), Config())))
 
