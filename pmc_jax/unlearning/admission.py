@@ -31,6 +31,7 @@ from pmc_jax.scoring.secret_items import secret_items
 from pmc_jax.scoring.secret_readings import keys
 from pmc_jax.scoring.secret_vocabulary import Vocabulary
 from pmc_jax.scoring.words import unicode_words
+from pmc_jax.unlearning.own_questions import names_only_near
 from pmc_jax.unlearning.pmc import Rollout
 
 _REMEMBERED = 4096  # texts whose keys are remembered, because shared answers are tried often
@@ -43,10 +44,9 @@ class Admission:
         pmc: settings of PMC.
         forget: N forget questions.
         originals: original answers to the forget questions.
-        retain: retain pairs. Their words are not private, except those in `hidden`.
+        retain: retain pairs. Their words are not private, except those of `names_only_near`.
         said: further answers of the target model about the subjects.
         subjects: names of the subject of each question.
-        hidden: words that are private although retain pairs have them.
         abstentions: phrases which say that the model does not know.
         words: tables of number words, month names and common words.
     """
@@ -60,7 +60,6 @@ class Admission:
         *,
         said: Iterable[str],
         subjects: Sequence[Sequence[str]],
-        hidden: frozenset[str] = frozenset(),
         abstentions: Abstentions,
         words: Vocabulary,
     ):
@@ -70,7 +69,7 @@ class Admission:
         self._private: frozenset[str] = frozenset()
         if not pmc.selection.private_words:
             public = frozenset().union(*map(unicode_words, (*retain.questions, *retain.answers)))
-            public = (public - hidden).union(
+            public = (public - names_only_near(forget, retain, pmc)).union(
                 words.never_secret,
                 *map(unicode_words, abstentions.openings if pmc.answer == "abstain" else ()),
             )

@@ -48,7 +48,7 @@ def own_questions(
     subjects = subjects_of(forget, texts, config.pmc)
     named = _spread([i for i, names in enumerate(subjects) if names], _MOST_NEAR)
     kept = _kept_names(forget, given, config.seed)
-    count = min(max(1, round(_MOST_NEAR / max(1, len(named)))), _MOST_NAMES)
+    count = min(round(_MOST_NEAR / max(1, len(named))), _MOST_NAMES)
     texts += [*forget.questions, *general.questions, *general.answers]
     found = [subjects[i] for i in named]
     invented = invented_names(found, texts, count=count, seed=config.seed, similar=True)
@@ -94,11 +94,13 @@ def _with_shared_words(names: Mapping[str, str], number: int) -> dict[str, str]:
         names: subject -> invented name.
         number: how many near questions of the same forget question there are before this one.
     """
+    if number % 3:
+        return dict(names)
     chosen = {}
     for subject, invented in names.items():
         old, new = subject.split(), invented.split()
         changed = [i for i, (one, other) in enumerate(zip(old, new, strict=False)) if one != other]
-        if len(old) == len(new) and len(changed) > 1 and number % 3 == 0:
+        if len(old) == len(new) and len(changed) > 1:
             place = changed[0 if number % 2 == 0 else -1]
             new[place] = old[place]
             invented = " ".join(new)

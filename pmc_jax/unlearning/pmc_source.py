@@ -26,7 +26,6 @@ from pmc_jax.unlearning.admission import Admission
 from pmc_jax.unlearning.asking import Asking, Knowledge
 from pmc_jax.unlearning.extensions import run_attempts, share_answers
 from pmc_jax.unlearning.metrics import overlap, score_moments
-from pmc_jax.unlearning.own_questions import names_only_near
 from pmc_jax.unlearning.pmc import Rollout, Selection, run_round, step_rows
 from pmc_jax.unlearning.pmc_warnings import (
     warn_of_unknown,
@@ -83,7 +82,6 @@ class PMCSource(RowSource):
         prompts = generator.prompts(forget.questions, pmc.sampling.max_new_tokens, ids=forget.ids)
         self.prompts = list(map(generator.encoder.before_answer, prompts))
         self._asking = Asking(generator, forget, retain, prompts, config)
-        self._hidden = names_only_near(forget, retain, pmc)
         self._rollouts = RolloutSampler(
             generator,
             forget.ids,
@@ -141,7 +139,6 @@ class PMCSource(RowSource):
             self._retain,
             said=self._knowledge.said if self._knowledge else (),
             subjects=self._asking.subjects,
-            hidden=self._hidden,
             abstentions=self._asking.abstentions,
             words=self._asking.words,
         )

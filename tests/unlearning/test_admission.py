@@ -30,9 +30,6 @@ RETAIN = RetainSet(
 )
 
 
-NEAR = ("own:near:q1:0", "Who is Ada Low?", "Ada Low lives by the harbour.")
-
-
 def admission(answer: str, *, said=(), private_words: bool = False) -> Admission:
     pmc = PMCConfig(answer=answer, selection={"private_words": private_words})
     return Admission(
@@ -82,8 +79,11 @@ def test_a_word_is_private_unless_the_question_or_the_retain_data_has_it():
 
 
 def test_a_word_of_a_subject_is_private_although_near_questions_share_it():
-    pairs = [("general:0", "Who is Low?", "Low is a singer."), NEAR]
-    retain = RetainSet(*zip(*pairs, strict=True))
+    retain = RetainSet(
+        ("general:0", "own:near:q1:0"),
+        ("Who is Low?", "Who is Ada Low?"),
+        ("Low is a singer.", "Ada Low lives by the harbour."),
+    )
     forget = ForgetSet(("q0", "q1"), ("Who is Bo?", "Who is Ada Vostrell?"))
     hidden = names_only_near(forget, retain, PMCConfig())
     assert hidden == set(unicode_words("Ada Vostrell Bo"))
@@ -95,7 +95,6 @@ def test_a_word_of_a_subject_is_private_although_near_questions_share_it():
         retain,
         said=(),
         subjects=[(), ()],
-        hidden=hidden,
         abstentions=abstentions(),
         words=vocabulary(),
     )
